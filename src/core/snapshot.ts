@@ -1,0 +1,98 @@
+/**
+ * The two messages between control and the gateway threads. Plain data: it crosses threads by
+ * structured clone. A snapshot is immutable and whole; a newer one replaces it.
+ */
+
+/** Replicas are counted in shared memory; a slot is a replica's row there. */
+export const MAX_SLOTS = 4096
+export const MAX_THREADS = 64
+
+export type TargetState = 'ready' | 'draining'
+
+export type Target = {
+  readonly id: string
+  /** `http://host:port`, from the placement; never from a request. */
+  readonly url: string
+  readonly slot: number
+  readonly state: TargetState
+  /** Signals for balancing; null is unknown, which is not zero. */
+  readonly requestsRunning: number | null
+  readonly requestsWaiting: number | null
+  readonly kvCacheUsageRatio: number | null
+}
+
+export type GatewayRoute = {
+  readonly model: string
+  readonly deployment: string
+  readonly engine: string
+  /** The engine's `--served-model-name`: the body's `model` is spliced when it differs. */
+  readonly servedModel: string
+  readonly context: number
+  readonly firstTokenTimeoutMs: number
+  readonly stallTimeoutMs: number
+  /** Ready and draining replicas. Empty: 503 with `why`. */
+  readonly targets: readonly Target[]
+  /** What is going on when no target is ready, for the 503 body: `rank 1 is loading weights`. */
+  readonly why: string
+}
+
+export type GatewayKey = {
+  /** SHA-256 of the key, hex. */
+  readonly hash: string
+  readonly id: string
+  readonly consumer: string
+  /** Null: every model. */
+  readonly models: readonly string[] | null
+}
+
+export type GatewaySnapshot = {
+  readonly version: number
+  readonly routes: readonly GatewayRoute[]
+  readonly keys: readonly GatewayKey[]
+  readonly maxBodyBytes: number
+  readonly keepAliveMs: number
+  readonly rehearsal: boolean
+}
+
+export type Outcome =
+  | 'ok'
+  | 'refused'
+  | 'client_gone'
+  | 'upstream_error'
+  | 'interrupted'
+  | 'timeout'
+
+/** One request, ended: reported exactly once on every way out. */
+export type FinishedRequest = {
+  readonly id: string
+  /** Epoch milliseconds of acceptance. */
+  readonly acceptedAtMs: number
+  readonly path: string
+  readonly consumer: string | null
+  readonly key: string | null
+  readonly modelAsked: string | null
+  readonly modelServed: string | null
+  readonly deployment: string | null
+  readonly replica: string | null
+  readonly stream: boolean
+  readonly status: number
+  readonly outcome: Outcome
+  /** Error code or finish reason: why it ended as it did. */
+  readonly reason: string
+  readonly promptTokens: number | null
+  readonly completionTokens: number | null
+  readonly cachedTokens: number | null
+  readonly reasoningTokens: number | null
+  readonly ttftMs: number | null
+  readonly durationMs: number
+}
+
+export type ToGateway =
+  | { readonly kind: 'snapshot'; readonly snapshot: GatewaySnapshot }
+  | { readonly kind: 'drain'; readonly deadlineMs: number }
+
+export type FromGateway =
+  | { readonly kind: 'listening'; readonly port: number }
+  | { readonly kind: 'failed'; readonly code: string; readonly message: string }
+  | { readonly kind: 'finished'; readonly requests: readonly FinishedRequest[] }
+  | { readonly kind: 'drained' }

@@ -1,0 +1,86 @@
+/** What `GET /admin/v1/fleet` answers and the console draws. Ages, not just values: see design 6. */
+import type { Fit } from './fit.ts'
+import type { NodeFacts } from './observed.ts'
+import type { EngineSignal, Phase } from './runtime.ts'
+
+export type Reading = { readonly value: number; readonly ageMs: number }
+
+export type GpuView = {
+  readonly index: number
+  readonly uuid: string
+  readonly name: string
+  readonly utilizationRatio: number | null
+  readonly memoryUsedBytes: number | null
+  readonly memoryTotalBytes: number | null
+  readonly powerWatts: number | null
+  readonly temperatureCelsius: number | null
+  readonly ageMs: number
+}
+
+export type NodeView = {
+  readonly name: string
+  readonly address: string
+  readonly driver: string
+  readonly rehearsal: boolean
+  readonly reachable: boolean
+  /** Why it is not reachable; empty when it is. */
+  readonly reason: string
+  readonly ageMs: number
+  readonly facts: NodeFacts | null
+  readonly profile: string | null
+  readonly gpuCount: number
+  /** GPU index to the replica that holds it. */
+  readonly allocated: Readonly<Record<string, string>>
+  readonly gpus: readonly GpuView[]
+}
+
+export type ReplicaState = 'pending' | 'starting' | 'ready' | 'draining' | 'stopped' | 'failed'
+
+export type RankView = {
+  readonly rank: number
+  readonly node: string
+  readonly gpus: readonly number[]
+  readonly container: string
+  readonly state: 'missing' | 'created' | 'running' | 'exited' | 'unknown'
+  readonly exitCode: number | null
+  readonly phase: Phase | null
+  readonly phaseRatio: number | null
+  readonly error: string | null
+}
+
+export type ReplicaView = {
+  readonly id: string
+  readonly state: ReplicaState
+  readonly sinceMs: number
+  readonly reason: string
+  readonly endpoint: string
+  readonly restarts: number
+  readonly inFlight: number
+  readonly ranks: readonly RankView[]
+  readonly signals: Readonly<Partial<Record<EngineSignal, Reading>>>
+  readonly promptTokensPerSecond: number | null
+  readonly generationTokensPerSecond: number | null
+}
+
+export type DeploymentView = {
+  readonly name: string
+  readonly engine: string
+  readonly weights: string
+  readonly context: number
+  readonly replicasWanted: number
+  readonly removed: boolean
+  readonly fit: Fit | null
+  readonly refusals: readonly string[]
+  readonly replicas: readonly ReplicaView[]
+}
+
+export type FleetView = {
+  readonly version: string
+  readonly rehearsal: boolean
+  readonly nowMs: number
+  readonly generation: number
+  readonly gateway: { readonly url: string; readonly threads: number; readonly inFlight: number }
+  readonly nodes: readonly NodeView[]
+  readonly deployments: readonly DeploymentView[]
+  readonly routes: readonly { readonly model: string; readonly to: string }[]
+}
