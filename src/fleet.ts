@@ -17,6 +17,11 @@ export type Busy = {
   readonly abort: AbortController
 }
 
+export type Timeouts = { readonly readyMs: number; readonly drainMs: number }
+
+/** For replicas found running whose manifest is gone. */
+const DEFAULT_TIMEOUTS: Timeouts = { readyMs: 3_600_000, drainMs: 300_000 }
+
 export type ReplicaRecord = {
   readonly id: ReplicaId
   readonly deployment: string
@@ -35,6 +40,8 @@ export type ReplicaRecord = {
   settledAtMs: number
   drainUntilMs: number | null
   readyUntilMs: number
+  /** From the deployment; kept for when it is removed. */
+  timeouts: Timeouts
   readonly phases: Map<number, PhaseReading>
 }
 
@@ -68,7 +75,7 @@ export class Fleet {
   }
 
   /** A new plan: every planned replica is wanted, every other known one no longer is. */
-  planned(plan: Plan, nowMs: number): void {
+  planned(plan: Plan, timeouts: ReadonlyMap<string, Timeouts>, nowMs: number): void {
     this.plan = plan
     const wanted = new Map(
       plan.deployments.flatMap(({ replicas }) => replicas).map((want) => [want.id, want]),
@@ -76,7 +83,9 @@ export class Fleet {
     for (const record of this.replicas.values()) record.want = wanted.get(record.id) ?? null
     for (const want of wanted.values()) {
       const record = this.known(want.id, want.deployment, want.replica, nowMs)
-      if (record !== null) record.want = want
+      if (record === null) continue
+      record.want = want
+      record.timeouts = timeouts.get(want.deployment) ?? DEFAULT_TIMEOUTS
     }
     this.changed()
   }
@@ -103,6 +112,7 @@ export class Fleet {
       settledAtMs: 0,
       drainUntilMs: null,
       readyUntilMs: Number.POSITIVE_INFINITY,
+      timeouts: DEFAULT_TIMEOUTS,
       phases: new Map(),
     }
     this.replicas.set(id, record)
@@ -128,6 +138,14 @@ export class Fleet {
       const id = `${labels.deployment}/${labels.replica}`
       this.known(id, labels.deployment, labels.replica, observation.readAtMs)
     }
+    this.changed()
+  }
+
+  /** A node left the inventory: nothing is known of it any more. */
+  lost(node: string): void {
+    this.observations.delete(node)
+    this.facts.delete(node)
+    this.gpus.delete(node)
     this.changed()
   }
 

@@ -1,0 +1,86 @@
+/** What the gateway threads need to know, from the fleet: immutable and whole. */
+import type { Deployment, Gateway } from '../core/manifest.ts'
+import type { EngineSignal } from '../core/runtime.ts'
+import type { GatewayKey, GatewayRoute, GatewaySnapshot, Target } from '../core/snapshot.ts'
+import type { Fleet, ReplicaRecord } from '../fleet.ts'
+
+/** A signal older than this is unknown (design: unknown is not zero). */
+export const STALE_MS = 5000
+
+export type SnapshotAsk = {
+  readonly fleet: Fleet
+  readonly deployments: readonly Deployment[]
+  readonly gateway: Gateway
+  readonly keys: readonly GatewayKey[]
+  readonly version: number
+  readonly rehearsal: boolean
+  readonly nowMs: number
+}
+
+export const gatewaySnapshot = (ask: SnapshotAsk): GatewaySnapshot => ({
+  version: ask.version,
+  routes: ask.gateway.routes.flatMap((route) => {
+    const deployment = ask.deployments.find(({ name }) => name === route.to)
+    if (deployment === undefined) return []
+    const records = [...ask.fleet.replicas.values()].filter((r) => r.deployment === route.to)
+    return [
+      {
+        model: route.model,
+        deployment: deployment.name,
+        engine: deployment.engine,
+        servedModel: deployment.name,
+        context: deployment.context,
+        firstTokenTimeoutMs: route.firstTokenTimeout,
+        stallTimeoutMs: route.stallTimeout,
+        targets: records.flatMap((record) => target(ask, record)),
+        why: why(deployment, records),
+      } satisfies GatewayRoute,
+    ]
+  }),
+  keys: ask.keys,
+  maxBodyBytes: ask.gateway.maxBody,
+  keepAliveMs: ask.gateway.keepAlive,
+  rehearsal: ask.rehearsal,
+})
+
+const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly Target[] => {
+  if (record.want === null && record.state !== 'draining') return []
+  if (record.state !== 'ready' && record.state !== 'draining') return []
+  const signal = (name: EngineSignal): number | null => {
+    const reading = fleet.signals.get(record.id)?.get(name)
+    return reading === undefined || nowMs - reading.readAtMs > STALE_MS ? null : reading.value
+  }
+  const url = record.want?.endpoint
+  if (url === undefined) return []
+  return [
+    {
+      id: record.id,
+      url,
+      slot: record.slot,
+      state: record.state,
+      requestsRunning: signal('requestsRunning'),
+      requestsWaiting: signal('requestsWaiting'),
+      kvCacheUsageRatio: signal('kvCacheUsageRatio'),
+    },
+  ]
+}
+
+/** For a caller who gets a 503: what is going on, as far as it is his business. */
+const why = (deployment: Deployment, records: readonly ReplicaRecord[]): string => {
+  if (deployment.replicas === 0) return `${deployment.name} is scaled to 0 replicas`
+  const [record] = records
+  if (record === undefined) return `${deployment.name} has no replica yet`
+  return records.map(stateWords).join('; ')
+}
+
+const stateWords = (record: ReplicaRecord): string => {
+  if (record.state !== 'starting') return `${record.id} is ${record.state}`
+  const phases = [...record.phases].map(([rank, { phase, ratio }]) =>
+    ratio === undefined ? `rank ${rank}: ${phase}` : `rank ${rank}: ${phase} ${percent(ratio)}`,
+  )
+  return phases.length === 0
+    ? `${record.id} is starting`
+    : `${record.id} is starting (${phases.join(', ')})`
+}
+
+const percent = (ratio: number): string => `${Math.round(ratio * 100)} %`
