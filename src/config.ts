@@ -62,7 +62,7 @@ const flagOf = (key: string): string =>
   `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 /** Set by Penstock itself for the engines that it starts, so a child may well see them. */
-const INTERNAL = ['PENSTOCK_REHEARSAL', 'PENSTOCK_NODE']
+const INTERNAL = ['PENSTOCK_REHEARSAL', 'PENSTOCK_NODE', 'PENSTOCK_ADMIN_KEY']
 
 const KEYS: readonly Key[] = SettingsSchema.keyof().options
 

@@ -29,6 +29,8 @@ export type ReplicaRecord = {
   /** Its row in the gateways' shared in-flight counts. */
   readonly slot: number
   want: PlannedReplica | null
+  /** Where what runs listens; `want` may already say something else. */
+  endpoint: string
   state: ReplicaState
   sinceMs: number
   reason: string
@@ -102,6 +104,7 @@ export class Fleet {
       replica,
       slot,
       want: null,
+      endpoint: '',
       state: 'pending',
       sinceMs: nowMs,
       reason: 'not seen yet',

@@ -112,6 +112,7 @@ export class Loop {
         return
       case 'adopt':
         record.readyUntilMs = nowMs + record.timeouts.readyMs
+        record.endpoint = want?.endpoint ?? ''
         fleet.become(record.id, 'starting', step.reason, nowMs)
         log(`${record.id}: ${step.reason}, checking that it answers`)
         return
@@ -146,6 +147,7 @@ export class Loop {
     const abort = new AbortController()
     record.busy = { kind: 'start', specHash: want.specHash, abort }
     record.restartAsked = false
+    record.endpoint = want.endpoint
     record.phases.clear()
     fleet.become(record.id, 'starting', reason, clock.now())
     log(`${record.id}: starting ${want.ranks.length} rank(s): ${reason}`)

@@ -44,18 +44,16 @@ export const gatewaySnapshot = (ask: SnapshotAsk): GatewaySnapshot => ({
 })
 
 const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly Target[] => {
-  if (record.want === null && record.state !== 'draining') return []
   if (record.state !== 'ready' && record.state !== 'draining') return []
   const signal = (name: EngineSignal): number | null => {
     const reading = fleet.signals.get(record.id)?.get(name)
     return reading === undefined || nowMs - reading.readAtMs > STALE_MS ? null : reading.value
   }
-  const url = record.want?.endpoint
-  if (url === undefined) return []
+  if (record.endpoint === '') return []
   return [
     {
       id: record.id,
-      url,
+      url: record.endpoint,
       slot: record.slot,
       state: record.state,
       requestsRunning: signal('requestsRunning'),

@@ -131,7 +131,7 @@ const replicaView = (ask: ViewAsk, record: ReplicaRecord): ReplicaView => {
     state: record.state,
     sinceMs: record.sinceMs,
     reason: record.reason,
-    endpoint: record.want?.endpoint ?? '',
+    endpoint: record.endpoint,
     restarts: record.restarts,
     inFlight: ask.inFlight(record.slot),
     ranks: rankViews(ask, record),
