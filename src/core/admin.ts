@@ -74,6 +74,15 @@ export type KeyRequest = {
 /** `key` is shown once, here; only its hash is kept. */
 export type CreatedKey = { readonly key: string; readonly view: KeyView }
 
+/** Series that the console draws, one per replica (label `replica`: `qwq-32b/0`). */
+export const DRAWN_SERIES = [
+  'kvCacheUsageRatio',
+  'requestsRunning',
+  'requestsWaiting',
+  'promptTokensPerSecond',
+  'generationTokensPerSecond',
+] as const
+
 /** One series of the last hour: `points` are [epoch ms, value]; a gap is a missing point. */
 export type Series = {
   readonly name: string
