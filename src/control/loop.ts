@@ -10,7 +10,7 @@ import type { Runtimes } from '../core/runtime.ts'
 import { errorLine } from '../errors.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
 import { type DriverOf, startGroup, stopGroup } from './operations.ts'
-import { probe } from './probe.ts'
+import type { ProbeAnswer, ProbeAsk } from './probe.ts'
 
 /** A tick follows a change after this long, and comes anyway once a second. */
 const WAKE_AFTER_MS = 100
@@ -26,6 +26,7 @@ export type LoopOptions = {
   readonly runtimes: Runtimes
   /** Requests in flight on a slot, over all gateway threads. */
   readonly inFlight: (slot: number) => number
+  readonly probe: (ask: ProbeAsk) => Promise<ProbeAnswer>
   /** Called before the ranks of a broken group are removed; keeps their last log lines. */
   readonly postmortem: (containers: readonly Container[]) => Promise<string>
   readonly log: (line: string) => void
@@ -81,7 +82,7 @@ export class Loop {
     const unreachable: { node: string; reason: string }[] = []
     for (const node of nodes) {
       const seen = fleet.observations.get(node)
-      if (seen === undefined || seen.readAtMs < record.settledAtMs) return null
+      if (seen === undefined || seen.readAtMs <= record.settledAtMs) return null
       if (!seen.reachable) unreachable.push({ node, reason: seen.reason })
     }
     return {
@@ -217,7 +218,7 @@ export class Loop {
   async #probe(record: ReplicaRecord, want: PlannedReplica): Promise<void> {
     if (this.#probing.has(record.id)) return
     this.#probing.add(record.id)
-    const { fleet, clock, runtimes, log } = this.#options
+    const { fleet, clock, runtimes, probe, log } = this.#options
     const runtime = Object.values(runtimes).find(
       ({ name }) => name === want.ranks[0]?.labels.engine,
     )
