@@ -19,13 +19,8 @@ export const PhaseSchema = z.enum([
   'ready',
 ]) satisfies z.ZodType<Phase>
 
-const TermSchema = z.strictObject({ what: text, bytes: number })
-
 export const FitSchema = z.strictObject({
   ok: z.boolean(),
-  profile: text.nullable().describe('GPU profile of the sum; null: nothing was checked'),
-  parallel: z.strictObject({ nodes: count, tensor: count, pipeline: count }),
-  context: count,
   profile: text.nullable().describe('null: not checked, a cpu node'),
   parallel: z.strictObject({ nodes: count, tensor: count, pipeline: count }),
   context: count,
@@ -34,7 +29,6 @@ export const FitSchema = z.strictObject({
   budgetBytes: number,
   weightsBytesPerGpu: number,
   overheadBytesPerGpu: number,
-  overhead: z.array(TermSchema).describe('the parts of the overhead'),
   overhead: z.array(z.strictObject({ what: text, bytes: number })),
   kvBytesPerGpu: number.describe('may be negative'),
   kvBytesPerTokenPerGpu: number,
