@@ -72,7 +72,7 @@ export const DeploymentSchema = z.strictObject({
     .prefault({}),
   context: z.int().min(16).max(10_000_000).describe('longest request, prompt and answer, tokens'),
   replicas: z.int().min(0).max(1000).default(1),
-  nodes: z.array(Name).min(1).optional().describe('only on these nodes'),
+  nodes: z.array(Name).min(1).max(1000).optional().describe('only on these nodes'),
   kvCache: z.enum(['auto', 'fp8']).default('auto'),
   memoryFraction: z.number().min(0.1).max(0.99).optional().describe('share of VRAM to use'),
   maxRunning: z.int().min(1).max(100_000).optional().describe('requests in one batch'),
