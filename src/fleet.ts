@@ -31,6 +31,8 @@ export type ReplicaRecord = {
   want: PlannedReplica | null
   /** Where what runs listens; `want` may already say something else. */
   endpoint: string
+  /** Spec hash of what was started or adopted last; empty before. */
+  runs: string
   state: ReplicaState
   sinceMs: number
   reason: string
@@ -105,6 +107,7 @@ export class Fleet {
       slot,
       want: null,
       endpoint: '',
+      runs: '',
       state: 'pending',
       sinceMs: nowMs,
       reason: 'not seen yet',

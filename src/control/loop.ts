@@ -114,6 +114,7 @@ export class Loop {
       case 'adopt':
         record.readyUntilMs = nowMs + record.timeouts.readyMs
         record.endpoint = want?.endpoint ?? ''
+        record.runs = want?.specHash ?? ''
         fleet.become(record.id, 'starting', step.reason, nowMs)
         log(`${record.id}: ${step.reason}, checking that it answers`)
         return
@@ -149,6 +150,7 @@ export class Loop {
     record.busy = { kind: 'start', specHash: want.specHash, abort }
     record.restartAsked = false
     record.endpoint = want.endpoint
+    record.runs = want.specHash
     record.phases.clear()
     fleet.become(record.id, 'starting', reason, clock.now())
     log(`${record.id}: starting ${want.ranks.length} rank(s): ${reason}`)

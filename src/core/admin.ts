@@ -14,6 +14,8 @@ export type InputFiles = {
   /** Null: keep the inventory that the running Penstock has. */
   readonly inventory: InputFile | null
   readonly manifests: readonly InputFile[]
+  /** Deployments that `destroy` stopped since; they are kept at 0 replicas. An apply names none. */
+  readonly stopped?: readonly string[]
 }
 
 /** One thing wrong in one place. Lines and columns count from 1. */

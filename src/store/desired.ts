@@ -16,7 +16,11 @@ export type Desired = {
 }
 
 const File = z.object({ path: z.string(), text: z.string() })
-const Files = z.object({ inventory: File.nullable(), manifests: z.array(File) })
+const Files = z.object({
+  inventory: File.nullable(),
+  manifests: z.array(File),
+  stopped: z.array(z.string()).default([]),
+})
 
 export const loadDesired = async (database: Database): Promise<Desired | null> => {
   const row = await database.query
