@@ -151,6 +151,12 @@ export type LaunchAsk = {
   readonly ranks: readonly { readonly node: NodeSpec; readonly gpus: readonly number[] }[]
   readonly httpPort: number
   readonly rendezvousPort: number
+  /** What the fit reckoned with, so that the engine gets the plan's KV pool; null on a cpu node. */
+  readonly memory: {
+    readonly gpuBytes: number
+    readonly fraction: number
+    readonly overheadBytes: number
+  } | null
 }
 
 /** A runtime's answer; core/launch.ts turns it into a RankSpec. */
