@@ -1,0 +1,47 @@
+/** The two sides of a request being answered: the exchange holds the sockets, the answer relays. */
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import type { GatewayRoute } from '../core/snapshot.ts'
+import type { Ending } from '../core/usage.ts'
+import { baseHeaders, type Caller, type Failure, type Headers } from './respond.ts'
+import type { Finish, Ticket } from './ticket.ts'
+
+/** What an answer may do. */
+export type Line = {
+  readonly res: ServerResponse
+  readonly caller: Caller
+  readonly ticket: Ticket
+  readonly route: GatewayRoute
+  readonly keepAliveMs: number
+  /** Writes to the client and stops reading the engine until the client has caught up. */
+  write(bytes: Uint8Array | string): void
+  /** The answer is over: books are closed, and the engine is cut off if it still sends. */
+  finish(finish: Finish, ending: Ending): void
+  fail(failure: Failure): void
+}
+
+/** How one kind of answer is relayed. The line calls none of these after the end. */
+export type Answer = {
+  head(status: number, headers: IncomingHttpHeaders): void
+  data(chunk: Buffer, nowMs: number): void
+  /** The engine finished its response. */
+  end(): void
+  /** Tells the client, as far as that is still possible, and finishes. */
+  failed(failure: Failure): void
+  tick(nowMs: number): void
+  /** What is known of the answer so far. */
+  ending(): Ending
+}
+
+/** Headers of an answer that a replica gave. */
+export const answerHeaders = ({ caller, ticket, route }: Line): Record<string, string | number> => {
+  const headers = baseHeaders(caller)
+  headers['x-penstock-model'] = route.servedModel
+  if (ticket.target !== null) headers['x-penstock-replica'] = ticket.target.id
+  return headers
+}
+
+/** A failure that a replica caused says which. */
+export const withReplica = (failure: Failure, line: Line): Failure => {
+  const headers: Headers = { ...failure.headers, ...answerHeaders(line) }
+  return { ...failure, headers }
+}

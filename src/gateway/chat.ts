@@ -1,0 +1,79 @@
+/** The story of a request: read what it asks, find its route, choose a replica, forward, settle. */
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import { pickTarget } from '../core/balance.ts'
+import { readAsk, splice } from '../core/body.ts'
+import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import { PenstockError } from '../errors.ts'
+import { Exchange } from './forward.ts'
+import type { Caller } from './respond.ts'
+import type { GatewayState } from './state.ts'
+import type { Ticket } from './ticket.ts'
+
+/** Request headers that engines can use; nothing else is passed on, keys and cookies least. */
+const FORWARDED = ['traceparent', 'tracestate'] as const
+
+export type ChatStart = {
+  readonly state: GatewayState
+  readonly ticket: Ticket
+  readonly headers: IncomingHttpHeaders
+  readonly body: Uint8Array
+  readonly res: ServerResponse
+  readonly caller: Caller
+}
+
+/** Starts the exchange, or throws the refusal; nothing has been written then. */
+export const startChat = ({ state, ticket, headers, body, res, caller }: ChatStart): void => {
+  const ask = readAsk(body)
+  if ('message' in ask) {
+    throw new PenstockError('invalid_request', ask.message, refusedParam(ask.param))
+  }
+  ticket.ask = ask
+  const { key } = ticket
+  // The body may have taken longer to arrive than the drain to begin.
+  if (state.draining) {
+    throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
+  }
+  if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
+  const route = state.table.route(ask.model, key)
+  ticket.route = route
+  const target = choose(state, route)
+  const renamed =
+    route.servedModel === ask.model
+      ? body
+      : splice(body, ask.modelRange, Buffer.from(JSON.stringify(route.servedModel)))
+  new Exchange({
+    state,
+    ticket,
+    route,
+    res,
+    caller,
+    path: ticket.path,
+    headers: upstreamHeaders(headers, ticket.id),
+    body: ask.start === 0 ? renamed : renamed.subarray(ask.start),
+    stream: ask.stream,
+  }).begin(target)
+}
+
+const refusedParam = (param: string | null) => (param === null ? {} : { param })
+
+const choose = ({ counts }: GatewayState, route: GatewayRoute): Target => {
+  const target = pickTarget(route.targets, (slot) => counts.inFlight(slot), Math.random())
+  if (target !== null) return target
+  const why = route.why === '' ? 'no replica is ready' : route.why
+  throw new PenstockError('model_unavailable', `${route.model} is not available: ${why}`, {
+    param: 'model',
+  })
+}
+
+/** Whatever type the client declared, the body was read as JSON and is sent as JSON. */
+const upstreamHeaders = (headers: IncomingHttpHeaders, id: string): string[] => {
+  const result = ['content-type', 'application/json', 'accept-encoding', 'identity']
+  result.push('x-request-id', id)
+  const { connection } = headers
+  const listed = connection === undefined ? '' : connection.toLowerCase()
+  for (const name of FORWARDED) {
+    const value = headers[name]
+    if (typeof value === 'string' && !listed.includes(name)) result.push(name, value)
+  }
+  return result
+}

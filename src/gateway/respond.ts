@@ -1,0 +1,133 @@
+/**
+ * The answers that the gateway gives itself. All go through here, so that each has a request id,
+ * a length, OpenAI's error shape and the same rules for retrying.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { EngineError } from '../core/engine-error.ts'
+import { type ErrorBody, type ErrorCode, errorBody, PenstockError } from '../errors.ts'
+
+export type Headers = Readonly<Record<string, string | number>>
+export type Failure = {
+  readonly status: number
+  readonly body: ErrorBody
+  readonly headers: Headers
+  /** What the report calls it. */
+  readonly reason: string
+}
+
+/** Whom we answer: `origin` is set when a browser asks from another site. */
+export type Caller = { readonly id: string; readonly origin: boolean }
+
+const EXPOSED =
+  'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
+  'retry-after-ms, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
+  'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
+  'x-ratelimit-reset-tokens'
+
+/** Keys are sent by the page itself, never by the browser: any origin may ask. */
+const CORS: Headers = {
+  'access-control-allow-origin': '*',
+  'access-control-expose-headers': EXPOSED,
+}
+
+export const baseHeaders = ({ id, origin }: Caller): Record<string, string | number> =>
+  origin ? { 'x-request-id': id, ...CORS } : { 'x-request-id': id }
+
+export const sendJson = (
+  res: ServerResponse,
+  caller: Caller,
+  { status, body, headers }: { status: number; body: unknown; headers?: Headers },
+): void => {
+  const bytes = Buffer.from(JSON.stringify(body))
+  res.writeHead(status, {
+    ...baseHeaders(caller),
+    'content-type': 'application/json',
+    'content-length': bytes.length,
+    ...headers,
+  })
+  res.end(bytes)
+}
+
+export const sendFailure = (res: ServerResponse, caller: Caller, failure: Failure): void => {
+  const { status, body, headers } = failure
+  sendJson(res, caller, { status, body, headers })
+}
+
+/** Seconds after which asking again can help; SDKs obey up to 60 (gateways.md 5.2). */
+const RETRY_AFTER_SECONDS: Readonly<Partial<Record<ErrorCode, number>>> = {
+  model_unavailable: 5,
+  server_draining: 1,
+}
+
+const HEADERS: Readonly<Partial<Record<ErrorCode, Headers>>> = {
+  invalid_api_key: { 'www-authenticate': 'Bearer' },
+  server_draining: { connection: 'close' },
+  request_timeout: { connection: 'close' },
+  body_too_large: { connection: 'close' },
+}
+
+/** A failure as a client sees it. What is not ours is a bug, and its text stays inside. */
+export const failureOf = (error: unknown): Failure => {
+  if (!(error instanceof PenstockError)) {
+    const message = 'the gateway failed on this request'
+    return { status: 500, body: errorBody('internal_error', message), headers: {}, reason: 'bug' }
+  }
+  const { code, message, status, place } = error
+  return {
+    status,
+    body: errorBody(code, message, place.param),
+    headers: { ...HEADERS[code], ...retryHeaders(RETRY_AFTER_SECONDS[code] ?? null) },
+    reason: code,
+  }
+}
+
+export const failureOfEngine = ({ status, body, retryAfterSeconds }: EngineError): Failure => ({
+  status,
+  body,
+  headers: retryHeaders(retryAfterSeconds),
+  reason: body.error.code ?? body.error.type,
+})
+
+const retryHeaders = (seconds: number | null): Headers =>
+  seconds === null ? {} : { 'retry-after': seconds, 'retry-after-ms': seconds * 1000 }
+
+/** How long and how much of an oversized upload is thrown away so that its sender reads why. */
+const LINGER_MS = 10_000
+const LINGER_BYTES = 64 * 1024 * 1024
+
+/**
+ * Answers while the client still sends. Closing a socket with unread bytes in it resets the
+ * connection, and the client may never see the answer: so the answer goes out whole, the upload
+ * is read and dropped up to a limit, and only then is the connection closed.
+ */
+export const sendAndLinger = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  { caller, failure }: { caller: Caller; failure: Failure },
+): void => {
+  if (req.complete) {
+    sendFailure(res, caller, failure)
+    return
+  }
+  const bytes = Buffer.from(JSON.stringify(failure.body))
+  res.writeHead(failure.status, {
+    ...baseHeaders(caller),
+    'content-type': 'application/json',
+    'content-length': bytes.length,
+    ...failure.headers,
+  })
+  res.write(bytes)
+  let left = LINGER_BYTES
+  const close = (): void => {
+    clearTimeout(timer)
+    res.end()
+  }
+  const timer = setTimeout(close, LINGER_MS)
+  req.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) close()
+  })
+  req.once('end', close)
+  req.once('close', close)
+  req.resume()
+}

@@ -1,0 +1,58 @@
+/** What one gateway thread holds: the newest snapshot, its pools, and the requests it serves. */
+import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
+import { Pools } from './pools.ts'
+import type { SharedCounts } from './shared.ts'
+import { Table } from './table.ts'
+
+/** A request being answered, as the thread's clock and the drain see it. */
+export type Running = {
+  /** Called each TICK_MS with `performance.now()`. */
+  tick(nowMs: number): void
+  /** The gateway stops: end it now, saying so. */
+  interrupt(): void
+}
+
+/** One timer a thread instead of several a request: time-outs are this precise. */
+export const TICK_MS = 100
+
+type Setup = {
+  readonly thread: number
+  readonly counts: SharedCounts
+  readonly snapshot: GatewaySnapshot
+  /** Epoch seconds at which Penstock started, the same in all threads. */
+  readonly startedAtSeconds: number
+  readonly report: (request: FinishedRequest) => void
+}
+
+export class GatewayState {
+  readonly thread: number
+  readonly counts: SharedCounts
+  readonly startedAtSeconds: number
+  readonly report: (request: FinishedRequest) => void
+  readonly pools = new Pools()
+  readonly running = new Set<Running>()
+  draining = false
+  #table: Table
+
+  constructor({ thread, counts, snapshot, startedAtSeconds, report }: Setup) {
+    this.thread = thread
+    this.counts = counts
+    this.startedAtSeconds = startedAtSeconds
+    this.report = report
+    this.#table = new Table(snapshot)
+    this.publish(snapshot)
+  }
+
+  get table(): Table {
+    return this.#table
+  }
+
+  publish(snapshot: GatewaySnapshot): void {
+    this.#table = new Table(snapshot)
+    this.pools.keep(this.#table.urls())
+  }
+
+  tick(nowMs: number): void {
+    for (const running of this.running) running.tick(nowMs)
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * A streamed answer. Bytes are forwarded untouched, whole events at a time, so that the client
+ * always stands between two events: when the engine dies inside one, that half is dropped and the
+ * error event follows the last whole one, and no reader ever sees half a JSON document.
+ *
+ * Until the first event nothing is sent: an engine that answers with an error, or whose first event
+ * is one, is a real HTTP status. After a few seconds of silence the answer is committed: 200 and a
+ * comment, so that no proxy or client in between gives up; a later failure is then an error event.
+ * An error ends the stream without [DONE], even when the engine sends one after it: readers that
+ * ignore the event must not take the answer for whole.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import { engineErrorEvent } from '../core/engine-error.ts'
+import { fieldsOf, SseScanner } from '../core/sse.ts'
+import { type Ending, StreamWatch } from '../core/usage.ts'
+import { PenstockError } from '../errors.ts'
+import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
+import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
+import { outcomeOf, WholeAnswer } from './whole.ts'
+
+/** An event is a few hundred bytes; log probabilities of a long echoed prompt take megabytes. */
+const EVENT_BYTES_MAX = 8 * 1024 * 1024
+/** Silence after which 200 is committed (gateways.md 5.4: in production elsewhere). */
+const COMMIT_AFTER_MS = 5_000
+/** An engine that has said [DONE] has this long to end its response. */
+const CLOSE_AFTER_DONE_MS = 2_000
+const KEEP_ALIVE = ': keep-alive\n\n'
+
+export class StreamAnswer implements Answer {
+  readonly #line: Line
+  readonly #scanner = new SseScanner(EVENT_BYTES_MAX)
+  readonly #watch = new StreamWatch()
+  /** Takes over when the engine does not answer with events. */
+  #whole: WholeAnswer | null = null
+  #committed = false
+  #done = false
+  #lastWriteAtMs: number
+
+  constructor(line: Line) {
+    this.#line = line
+    this.#lastWriteAtMs = line.ticket.startedAtMs
+  }
+
+  head(status: number, headers: IncomingHttpHeaders): void {
+    const type = headers['content-type'] ?? ''
+    if (status === 200 && type.startsWith('text/event-stream')) return
+    if (this.#committed && status === 200) {
+      const message = `the engine answered a streamed request with ${type || 'no content type'}`
+      this.#line.fail(failureOf(new PenstockError('upstream_invalid', message)))
+      return
+    }
+    this.#whole = new WholeAnswer(this.#line, (failure) => this.failed(failure))
+    this.#whole.head(status, headers)
+  }
+
+  data(chunk: Buffer, nowMs: number): void {
+    if (this.#whole !== null) {
+      this.#whole.data(chunk)
+      return
+    }
+    if (this.#done) return
+    const step = this.#scanner.push(chunk)
+    if (step === null) {
+      const message = `the engine sent an event of more than ${EVENT_BYTES_MAX} bytes`
+      this.#line.fail(failureOf(new PenstockError('upstream_invalid', message)))
+      return
+    }
+    const { bytes, events } = step
+    for (const event of events) {
+      const kind = this.#watch.see(bytes, event)
+      if (kind === 'token') this.#line.ticket.firstToken(nowMs)
+      if (kind === 'error') {
+        if (event.start > 0) this.#send(bytes.subarray(0, event.start), nowMs)
+        const { data } = fieldsOf(bytes, event)
+        this.#line.fail(failureOfEngine(engineErrorEvent(data ?? '')))
+        return
+      }
+      if (kind === 'done') {
+        this.#done = true
+        this.#send(event.end === bytes.length ? bytes : bytes.subarray(0, event.end), nowMs)
+        return
+      }
+    }
+    if (bytes.length > 0) this.#send(bytes, nowMs)
+  }
+
+  end(): void {
+    if (this.#whole !== null) {
+      this.#whole.end()
+      return
+    }
+    const rest = this.#scanner.rest()
+    // An engine that leaves out the empty line after its last event has still said [DONE].
+    if (!this.#done && isDone(rest)) {
+      this.#done = true
+      this.#send(rest, performance.now())
+    }
+    const { choices } = this.#line.ticket.ask ?? { choices: 1 }
+    const { finishReason } = this.#watch.ending()
+    if (this.#done || (choices === 1 && finishReason !== null && rest.length === 0)) this.#finish()
+    else this.#line.fail(interrupted('the engine ended the stream before the answer was complete'))
+  }
+
+  failed(failure: Failure): void {
+    const { res, caller } = this.#line
+    if (this.#done) {
+      this.#finish()
+      return
+    }
+    if (!this.#committed) {
+      sendFailure(res, caller, withReplica(failure, this.#line))
+      this.#line.finish(outcomeOf(failure), this.ending())
+      return
+    }
+    res.end(`data: ${JSON.stringify(failure.body)}\n\n`)
+    const { reason } = failure
+    const outcome = failure.status === 504 ? 'timeout' : 'interrupted'
+    this.#line.finish({ status: 200, outcome, reason }, this.ending())
+  }
+
+  tick(nowMs: number): void {
+    if (this.#done && nowMs - this.#lastWriteAtMs > CLOSE_AFTER_DONE_MS) this.#finish()
+    if (this.#done) return
+    const { keepAliveMs, res } = this.#line
+    if (keepAliveMs <= 0) return
+    const patience = this.#committed ? keepAliveMs : Math.min(COMMIT_AFTER_MS, keepAliveMs)
+    if (nowMs - this.#lastWriteAtMs < patience || res.writableNeedDrain) return
+    this.#send(KEEP_ALIVE, nowMs)
+  }
+
+  ending(): Ending {
+    return this.#watch.ending()
+  }
+
+  #send(bytes: Uint8Array | string, nowMs: number): void {
+    if (!this.#committed) {
+      this.#committed = true
+      const headers = answerHeaders(this.#line)
+      headers['content-type'] = 'text/event-stream; charset=utf-8'
+      headers['cache-control'] = 'no-cache'
+      headers['x-accel-buffering'] = 'no'
+      this.#line.res.writeHead(200, headers)
+    }
+    this.#lastWriteAtMs = nowMs
+    this.#line.write(bytes)
+  }
+
+  #finish(): void {
+    const ending = this.ending()
+    this.#line.res.end()
+    const reason = ending.finishReason ?? 'stop'
+    this.#line.finish({ status: 200, outcome: 'ok', reason }, ending)
+  }
+}
+
+const interrupted = (message: string): Failure =>
+  failureOf(new PenstockError('stream_interrupted', message))
+
+const isDone = (bytes: Uint8Array): boolean =>
+  bytes.length > 0 &&
+  bytes.length < 64 &&
+  fieldsOf(bytes, { start: 0, end: bytes.length }).data?.trim() === '[DONE]'

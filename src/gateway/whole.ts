@@ -1,0 +1,116 @@
+/**
+ * An answer in one piece. It is held until the engine has sent all of it, so that an engine that
+ * dies half way becomes a 502 and not half a JSON document; very large ones flow through.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import { engineError } from '../core/engine-error.ts'
+import { type Ending, endingOfBody } from '../core/usage.ts'
+import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
+import { type Failure, failureOfEngine, sendFailure } from './respond.ts'
+
+/** A batch of embeddings takes a few MiB; more is passed on as it comes. */
+const HELD_BYTES_MAX = 16 * 1024 * 1024
+/** An error's text is short; the rest of a long one is dropped. */
+const ERROR_BYTES_MAX = 65_536
+
+const NO_ENDING: Ending = { finishReason: null, usage: null }
+
+export class WholeAnswer implements Answer {
+  readonly #line: Line
+  #status = 0
+  #contentType = 'application/json'
+  #contentLength: string | undefined
+  #chunks: Buffer[] = []
+  #size = 0
+  #flowing = false
+
+  readonly #refused: (failure: Failure) => void
+
+  /** `refused` hears of an engine's error in place of the client; by default the client does. */
+  constructor(line: Line, refused?: (failure: Failure) => void) {
+    this.#line = line
+    this.#refused = refused ?? ((failure) => this.failed(failure))
+  }
+
+  head(status: number, headers: IncomingHttpHeaders): void {
+    this.#status = status
+    this.#contentType = headers['content-type'] ?? this.#contentType
+    this.#contentLength = headers['content-length']
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#flowing) {
+      this.#line.write(chunk)
+      return
+    }
+    if (this.#status !== 200 && this.#size >= ERROR_BYTES_MAX) return
+    this.#chunks.push(chunk)
+    this.#size += chunk.length
+    if (this.#size > HELD_BYTES_MAX) this.#flow()
+  }
+
+  end(): void {
+    const { res } = this.#line
+    if (this.#status !== 200) {
+      this.#refused(failureOfEngine(engineError(this.#status, this.#body().toString())))
+      return
+    }
+    if (this.#flowing) {
+      res.end()
+      this.#line.finish({ status: 200, outcome: 'ok', reason: 'stop' }, NO_ENDING)
+      return
+    }
+    const body = this.#body()
+    const headers = answerHeaders(this.#line)
+    headers['content-type'] = this.#contentType
+    headers['content-length'] = body.length
+    res.writeHead(200, headers)
+    res.end(body)
+    const ending = endingOfBody(body)
+    this.#line.finish({ status: 200, outcome: 'ok', reason: ending.finishReason ?? 'stop' }, ending)
+  }
+
+  failed(failure: Failure): void {
+    const { res, caller } = this.#line
+    if (this.#flowing) {
+      // The length is promised and part of it sent: only a cut connection says that it is not whole.
+      res.destroy()
+      this.#line.finish({ status: 200, outcome: 'interrupted', reason: failure.reason }, NO_ENDING)
+      return
+    }
+    sendFailure(res, caller, withReplica(failure, this.#line))
+    this.#line.finish(outcomeOf(failure), NO_ENDING)
+  }
+
+  tick(): void {}
+
+  ending(): Ending {
+    return NO_ENDING
+  }
+
+  #flow(): void {
+    const headers = answerHeaders(this.#line)
+    headers['content-type'] = this.#contentType
+    if (this.#contentLength !== undefined) headers['content-length'] = this.#contentLength
+    this.#line.res.writeHead(200, headers)
+    this.#flowing = true
+    const body = this.#body()
+    this.#chunks = []
+    this.#line.write(body)
+  }
+
+  #body(): Buffer {
+    const [first] = this.#chunks
+    return this.#chunks.length === 1 && first !== undefined
+      ? first
+      : Buffer.concat(this.#chunks, this.#size)
+  }
+}
+
+/** A failure before any byte of answer, for the books. */
+export const outcomeOf = ({ status, reason }: Failure) =>
+  ({
+    status,
+    reason,
+    outcome: status === 504 ? 'timeout' : status < 500 ? 'refused' : 'upstream_error',
+  }) as const

@@ -1,0 +1,69 @@
+/** A gateway thread: listens on the shared port, serves, and talks to the main thread. */
+import { Server as NetServer } from 'node:net'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { FromGateway, GatewaySnapshot, ToGateway } from '../core/snapshot.ts'
+import { drain } from './drain.ts'
+import { BATCH_AGE_MS, Reports } from './reports.ts'
+import { buildServer } from './server.ts'
+import { SharedCounts } from './shared.ts'
+import { GatewayState, TICK_MS } from './state.ts'
+
+export type WorkerSetup = {
+  readonly host: string
+  readonly port: number
+  readonly thread: number
+  readonly threads: number
+  readonly counts: SharedArrayBuffer
+  readonly snapshot: GatewaySnapshot
+  readonly startedAtSeconds: number
+}
+
+type Send = (message: FromGateway) => void
+
+/** Starts serving; the result takes the main thread's messages. */
+const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) => {
+  const { thread, snapshot, startedAtSeconds, host, port } = setup
+  const counts = new SharedCounts(setup.threads, setup.counts)
+  const reports = new Reports(
+    (requests) => send({ kind: 'finished', requests }),
+    () => counts.reportsTaken(thread),
+  )
+  const report = reports.add.bind(reports)
+  const state = new GatewayState({ thread, counts, snapshot, startedAtSeconds, report })
+  const app = buildServer(state, (error) => console.error(`gateway thread ${thread}:`, error))
+  const { server } = app
+  server.on('error', (error: NodeJS.ErrnoException) =>
+    send({ kind: 'failed', code: error.code ?? '', message: error.message }),
+  )
+  app.ready((error) => {
+    if (error) throw error
+    server.listen({ host, port, reusePort: true }, () => {
+      const address = server.address()
+      const taken = typeof address === 'object' && address !== null ? address.port : port
+      send({ kind: 'listening', port: taken })
+    })
+  })
+  setInterval(() => state.tick(performance.now()), TICK_MS)
+  setInterval(() => reports.flush(), BATCH_AGE_MS)
+
+  return (message) => {
+    if (message.kind === 'snapshot') {
+      state.publish(message.snapshot)
+      return
+    }
+    // The listener only: http's own close() would also cut idle connections, whose next request
+    // is to be told that we are draining.
+    NetServer.prototype.close.call(server)
+    drain(state, message.deadlineMs, () => {
+      reports.flush()
+      server.closeAllConnections()
+      send({ kind: 'drained' })
+    })
+  }
+}
+
+if (parentPort !== null) {
+  const port = parentPort
+  const take = serve(workerData, (message) => port.postMessage(message))
+  port.on('message', take)
+}

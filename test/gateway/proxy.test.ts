@@ -1,0 +1,115 @@
+import { afterEach, expect, test } from 'vitest'
+import type { GatewayRoute, GatewaySnapshot } from '../../src/core/snapshot.ts'
+import type { Script, Seen } from '../support/engine.ts'
+import {
+  chunk,
+  completion,
+  DONE,
+  type Engine,
+  JSON_TYPE,
+  SSE,
+  startEngine,
+  usageChunk,
+} from '../support/engine.ts'
+import type { TestGateway } from '../support/gateway.ts'
+import {
+  chatBody,
+  KEY,
+  post,
+  routeOf,
+  snapshotOf,
+  startTestGateway,
+  targetOf,
+  until,
+} from '../support/gateway.ts'
+
+const started: { close(): Promise<void> }[] = []
+afterEach(async () => {
+  for (const one of started.splice(0).reverse()) await one.close()
+})
+
+type World = TestGateway & { readonly engine: Engine }
+
+const world = async (
+  script: (seen: Seen) => Script,
+  route: Partial<GatewayRoute> = {},
+  more: Partial<GatewaySnapshot> = {},
+): Promise<World> => {
+  const engine = await startEngine(script)
+  started.push(engine)
+  const gateway = await startTestGateway(snapshotOf([routeOf([targetOf(engine.url)], route)], more))
+  started.push(gateway.handle)
+  return { ...gateway, engine }
+}
+
+test("a JSON answer passes byte for byte, with a length and without the engine's headers", async () => {
+  const body = completion('你好')
+  const { url, engine, finished, handle } = await world(() => ({
+    headers: JSON_TYPE,
+    steps: [{ send: body }],
+  }))
+  const asked = chatBody({ unknown_field: [1, { deep: true }] })
+  const response = await post(url, asked, { 'x-request-id': 'abc-1', cookie: 'secret=1' })
+  expect(response.status).toBe(200)
+  expect(await response.text()).toBe(body)
+  expect(response.headers.get('content-length')).toBe(String(Buffer.byteLength(body)))
+  expect(response.headers.get('server')).toBe(null)
+  expect(response.headers.get('x-request-id')).toBe('abc-1')
+  expect(response.headers.get('x-penstock-model')).toBe('qwq-32b')
+  expect(response.headers.get('x-penstock-replica')).toBe('qwq-32b-0')
+  const seen = engine.seen[0]
+  expect(seen?.body.toString()).toBe(asked)
+  expect(seen?.path).toBe('/v1/chat/completions')
+  expect(seen?.headers).toMatchObject({ 'x-request-id': 'abc-1', 'accept-encoding': 'identity' })
+  expect(seen?.headers.authorization).toBe(undefined)
+  expect(seen?.headers.cookie).toBe(undefined)
+  await until('the report', () => finished.length === 1)
+  expect(finished[0]).toMatchObject({
+    id: 'abc-1',
+    consumer: 'alice',
+    key: 'key-1',
+    modelAsked: 'qwq-32b',
+    modelServed: 'qwq-32b',
+    replica: 'qwq-32b-0',
+    stream: false,
+    status: 200,
+    outcome: 'ok',
+    reason: 'stop',
+    promptTokens: 7,
+    completionTokens: 2,
+    reasoningTokens: 1,
+    ttftMs: null,
+  })
+  expect(handle.totalInFlight()).toBe(0)
+})
+
+test('a stream passes byte for byte and is reported with its usage and first token', async () => {
+  const pieces = [chunk(''), chunk('a'), chunk('b', 'stop'), usageChunk(5, 2), DONE]
+  const { url, finished } = await world(() => ({
+    headers: SSE,
+    steps: pieces.map((send) => ({ send })),
+  }))
+  const response = await post(url, chatBody({ stream: true }))
+  expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
+  expect(response.headers.get('x-accel-buffering')).toBe('no')
+  expect(await response.text()).toBe(pieces.join(''))
+  await until('the report', () => finished.length === 1)
+  expect(finished[0]).toMatchObject({
+    stream: true,
+    status: 200,
+    outcome: 'ok',
+    reason: 'stop',
+    promptTokens: 5,
+    completionTokens: 2,
+    cachedTokens: 3,
+  })
+  expect(finished[0]?.ttftMs).toBeGreaterThan(0)
+})
+
+test('a key is needed', async () => {
+  const { url } = await world(() => ({ steps: [] }))
+  const response = await fetch(`${url}/v1/models`, { headers: { authorization: 'Bearer nope' } })
+  expect(response.status).toBe(401)
+  const list = await fetch(`${url}/v1/models`, { headers: { 'x-api-key': KEY } })
+  expect(await list.json()).toMatchObject({ object: 'list', data: [{ id: 'qwq-32b' }] })
+})
