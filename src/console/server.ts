@@ -39,7 +39,8 @@ export type Console = {
 /** Throws port_taken or invalid_input when it cannot listen. */
 export const startConsole = async (options: ConsoleOptions): Promise<Console> => {
   const { admin, log } = options
-  const hub = new EventHub(admin, options.clock ?? systemClock, log)
+  const clock = options.clock ?? systemClock
+  const hub = new EventHub(admin, clock, log)
   const app = fastify({
     bodyLimit: MAX_BODY_BYTES,
     // A request's head and body; answers may stream for hours.
@@ -61,7 +62,7 @@ export const startConsole = async (options: ConsoleOptions): Promise<Console> =>
     healthRoutes(inner, admin)
     documentRoute(inner)
     adminRoutes(inner, admin)
-    streamRoutes(inner, { admin, hub, log })
+    streamRoutes(inner, { admin, hub, log, clock })
   })
   await pageRoutes(app, options.assets)
   const port = await listen(app, options)

@@ -5,6 +5,7 @@
  */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
+import type { Clock } from '../clock.ts'
 
 /** A comment this often keeps proxies and NATs from closing a quiet stream. */
 const HEARTBEAT_MS = 15_000
@@ -26,7 +27,7 @@ export type EventStream = {
 /** `data` must be one line: JSON never holds a raw line feed. */
 export const frame = (event: string, data: string): string => `event: ${event}\ndata: ${data}\n\n`
 
-export const openEventStream = (reply: FastifyReply): EventStream => {
+export const openEventStream = (reply: FastifyReply, clock: Clock): EventStream => {
   reply.hijack()
   const response = reply.raw
   for (const [name, value] of Object.entries(reply.getHeaders())) {
@@ -38,19 +39,19 @@ export const openEventStream = (reply: FastifyReply): EventStream => {
     'x-accel-buffering': 'no',
   })
   response.write(': penstock\n\n')
-  return stream(response)
+  return stream(response, clock)
 }
 
-const stream = (response: ServerResponse): EventStream => {
+const stream = (response: ServerResponse, clock: Clock): EventStream => {
   const controller = new AbortController()
   let blockedBeats = 0
-  const heartbeat = setInterval(() => {
+  const stop = clock.every(HEARTBEAT_MS, () => {
     blockedBeats = response.writableNeedDrain ? blockedBeats + 1 : 0
     if (blockedBeats * HEARTBEAT_MS >= STUCK_MS) response.destroy()
     else if (!response.writableNeedDrain) response.write(': beat\n\n')
-  }, HEARTBEAT_MS)
+  })
   const close = (): void => {
-    clearInterval(heartbeat)
+    stop()
     controller.abort()
   }
   response.once('close', close)

@@ -1,6 +1,7 @@
 /** The routes that answer for as long as something goes on: events, apply, logs. */
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../clock.ts'
 import type { AdminPort, ApplyEvent, InputFiles } from '../core/admin.ts'
 import * as bodies from './bodies.ts'
 import type { EventHub } from './events.ts'
@@ -14,26 +15,30 @@ export type StreamPorts = {
   readonly admin: AdminPort
   readonly hub: EventHub
   readonly log: ConsoleLog
+  readonly clock: Clock
 }
 
 export const streamRoutes = (app: FastifyInstance, ports: StreamPorts): void => {
-  const { admin, hub, log } = ports
+  const { admin, hub, log, clock } = ports
   const onRequest = adminOnly(admin)
   app.get('/admin/v1/events', { onRequest, schema: EVENTS }, (request, reply) => {
     hub.assertRoom()
-    hub.add(openEventStream(reply), () => stillAdmin(admin, request))
+    hub.add(openEventStream(reply, clock), () => stillAdmin(admin, request))
   })
   app.post('/admin/v1/apply', { onRequest, schema: APPLY }, async (request, reply) => {
     const files = bodies.read(bodies.InputFilesSchema, request.body, 'body')
-    await tellApply({ admin, log, files, request, reply })
+    await tellApply(ports, { files, request, reply })
   })
   app.get('/admin/v1/logs', { onRequest, schema: LOGS }, async (request, reply) => {
     const query = bodies.read(bodies.LogsQuery, request.query, 'query')
     const ask = { ...query, follow: query.follow === 'true' }
-    const lines = admin.logs(ask, leaving(reply))[Symbol.asyncIterator]()
-    const first = await firstLine(lines)
+    const gone = leaving(reply)
+    const lines = admin.logs(ask, gone)[Symbol.asyncIterator]()
+    const first = await firstLine(lines, clock)
     reply.type('text/plain; charset=utf-8').header('cache-control', 'no-store')
-    return Readable.from(logText(lines, first, { log, id: request.id }), { objectMode: false })
+    return Readable.from(logText(lines, first, { log, gone, request, reply }), {
+      objectMode: false,
+    })
   })
 }
 
@@ -73,16 +78,16 @@ const LOGS = operation({
 })
 
 type Applying = {
-  readonly admin: AdminPort
-  readonly log: ConsoleLog
   readonly files: InputFiles
   readonly request: FastifyRequest
   readonly reply: FastifyReply
 }
 
 /** The reader's pace is the pace of the reports: nothing is read ahead of it. */
-const tellApply = async ({ admin, log, files, request, reply }: Applying): Promise<void> => {
-  const stream = openEventStream(reply)
+const tellApply = async (ports: StreamPorts, applying: Applying): Promise<void> => {
+  const { admin, log, clock } = ports
+  const { files, request, reply } = applying
+  const stream = openEventStream(reply, clock)
   const tell = (event: ApplyEvent): void => stream.send(event.kind, JSON.stringify(event))
   let ended = false
   try {
@@ -94,10 +99,13 @@ const tellApply = async ({ admin, log, files, request, reply }: Applying): Promi
     }
     if (!ended) tell({ kind: 'failed', message: 'apply ended without saying how' })
   } catch (error) {
+    if (stream.closed.aborted) return
     tell({ kind: 'failed', message: failureLine(error, log, request.id) })
   }
   stream.end()
 }
+
+const PATIENCE_MS = 1000
 
 type Line = IteratorResult<string, unknown>
 type Waiting = { readonly line: Promise<Line> }
@@ -106,27 +114,38 @@ type Waiting = { readonly line: Promise<Line> }
  * Waits for the first line, so that `no such replica` is a proper 404; but not for long: a quiet
  * log that is followed must still answer with its headers.
  */
-const firstLine = async (lines: AsyncIterator<string>): Promise<Waiting> => {
+const firstLine = async (lines: AsyncIterator<string>, clock: Clock): Promise<Waiting> => {
   const line = lines.next()
-  let timer: NodeJS.Timeout | undefined
-  const patience = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, 1000)
-  })
-  await Promise.race([line, patience]).finally(() => clearTimeout(timer))
+  // Its failure is judged by whoever reads the line; a caller that left first never gets there.
+  line.catch(() => undefined)
+  const enough = new AbortController()
+  // Rejects when the line came first.
+  const patience = clock.sleep(PATIENCE_MS, enough.signal).catch(() => undefined)
+  await Promise.race([line, patience]).finally(() => enough.abort())
   return { line }
+}
+
+type LogAnswer = {
+  readonly log: ConsoleLog
+  readonly gone: AbortSignal
+  readonly request: FastifyRequest
+  readonly reply: FastifyReply
 }
 
 async function* logText(
   lines: AsyncIterator<string>,
   first: Waiting,
-  about: { readonly log: ConsoleLog; readonly id: string },
+  about: LogAnswer,
 ): AsyncGenerator<string> {
+  // Fastify has set the headers by now; Node would hold them back until the first line.
+  about.reply.raw.flushHeaders()
   try {
     for (let line = await first.line; line.done !== true; line = await lines.next()) {
       yield `${line.value}\n`
     }
   } catch (error) {
-    yield `penstock: the log ends here: ${failureLine(error, about.log, about.id)}\n`
+    if (about.gone.aborted) return
+    yield `penstock: the log ends here: ${failureLine(error, about.log, about.request.id)}\n`
   } finally {
     await lines.return?.()
   }
