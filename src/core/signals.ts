@@ -21,6 +21,9 @@ export const SIGNALS = [
   'stepsTotal',
 ] as const satisfies readonly EngineSignal[]
 
+/** A reading older than this is unknown: ten missed scrapes, the design's "unknown is not zero". */
+export const STALE_MS = 5000
+
 /** Rounding may lift a full cache a hair above 1; more than that is another unit (percent). */
 const RATIO_MAX = 1.01
 

@@ -1,0 +1,88 @@
+/**
+ * Every metric that Penstock exports, declared here and nowhere else. Base units; nothing that a
+ * client sends becomes a label unbounded.
+ * https://prometheus.io/docs/practices/naming/
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** Up to 80 s as vLLM has them: a first token behind a long prompt takes that long. */
+const TTFT_BUCKETS = [0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 3, 5, 7.5, 10, 20, 40, 80, 160]
+/** Models that think answer for minutes; an hour is the longest that we let one run. */
+const DURATION_BUCKETS = [0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600]
+
+/** Gauges whose name ends in _total, which is for counters (promtool says so). */
+const MISNAMED = ['handles', 'requests', 'resources'].map(
+  (what) => `penstock_nodejs_active_${what}_total`,
+)
+
+export const declare = () => {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry, prefix: 'penstock_' })
+  for (const name of MISNAMED) registry.removeSingleMetric(name)
+  const { counter, gauge, histogram } = declarers(registry)
+  return {
+    registry,
+    buildInfo: gauge('build_info', 'Always 1; the labels say what runs.', ['version', 'node']),
+    requests: counter('requests_total', 'Requests ended, by how.', ['route', 'status', 'outcome']),
+    tokens: counter('tokens_total', 'Tokens of ended requests.', ['route', 'kind']),
+    consumerRequests: counter('consumer_requests_total', 'Requests ended.', ['consumer']),
+    consumerTokens: counter('consumer_tokens_total', 'Tokens used.', ['consumer', 'kind']),
+    ttft: histogram('time_to_first_token_seconds', 'Accepted to first token.', TTFT_BUCKETS),
+    duration: histogram('request_duration_seconds', 'Accepted to ended.', DURATION_BUCKETS),
+    threadRestarts: counter('gateway_thread_restarts_total', 'Gateway threads replaced.', []),
+    fleet: declareFleet(registry),
+  }
+}
+
+/** What is filled in from the latest view: all of it is emptied before. */
+const declareFleet = (registry: Registry) => {
+  const { counter, gauge } = declarers(registry)
+  const replica = ['deployment', 'replica'] as const
+  const signal = ['deployment', 'replica', 'signal'] as const
+  const state = ['deployment', 'replica', 'state'] as const
+  const rank = ['deployment', 'replica', 'rank', 'node', 'state'] as const
+  const gpu = ['node', 'gpu', 'uuid'] as const
+  return {
+    rehearsal: gauge('rehearsal', '1 while the engines are simulated.', []),
+    generation: gauge('desired_generation', 'Generation of the applied manifests.', []),
+    inFlight: gauge('requests_in_flight', 'Requests that the gateway is working on.', []),
+    threads: gauge('gateway_threads', 'Gateway threads that serve.', []),
+
+    nodeReachable: gauge('node_reachable', '1 when its driver answers.', ['node']),
+    nodeAge: gauge('node_observation_age_seconds', 'Age of the last observation.', ['node']),
+    gpuUtilization: gauge('gpu_utilization_ratio', 'Share of time with work, 0 to 1.', gpu),
+    gpuMemoryUsed: gauge('gpu_memory_used_bytes', 'VRAM in use.', gpu),
+    gpuMemorySize: gauge('gpu_memory_size_bytes', 'VRAM there is.', gpu),
+    gpuPower: gauge('gpu_power_watts', 'Power drawn.', gpu),
+    gpuTemperature: gauge('gpu_temperature_celsius', 'Core temperature.', gpu),
+    gpuAge: gauge('gpu_reading_age_seconds', 'Age of the last reading.', gpu),
+
+    replicasWanted: gauge('replicas_wanted', 'Replicas the manifest asks for.', ['deployment']),
+    state: gauge('replica_state', '1 for the state it is in.', state),
+    restarts: counter('replica_restarts_total', 'Restarts of the whole group.', replica),
+    replicaInFlight: gauge('replica_requests_in_flight', 'Our requests on it.', replica),
+    running: gauge('replica_requests_running', 'Requests in its batch.', replica),
+    waiting: gauge('replica_requests_waiting', 'Requests in its own queue.', replica),
+    kvUsage: gauge('replica_kv_cache_usage_ratio', 'KV cache in use, 0 to 1.', replica),
+    kvCapacity: gauge('replica_kv_cache_capacity_tokens', 'KV cache size.', replica),
+    promptRate: gauge('replica_prompt_tokens_per_second', 'Prompt tokens read.', replica),
+    generationRate: gauge('replica_generation_tokens_per_second', 'Tokens generated.', replica),
+    signalAge: gauge('replica_signal_age_seconds', 'Age of a signal of the engine.', signal),
+    scrapeFailures: counter('scrape_failures_total', 'Engine scrapes that failed.', replica),
+    rankState: gauge('rank_state', '1 for the state its container is in.', rank),
+  }
+}
+
+const declarers = (registry: Registry) => {
+  const registers = [registry]
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
+    new Counter<L>({ name: `penstock_${name}`, help, labelNames, registers })
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[]) =>
+    new Gauge<L>({ name: `penstock_${name}`, help, labelNames, registers })
+  const histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram({ name: `penstock_${name}`, help, labelNames: ['route'], buckets, registers })
+  return { counter, gauge, histogram }
+}
+
+export type Declarations = ReturnType<typeof declare>
+export type FleetMetrics = Declarations['fleet']
