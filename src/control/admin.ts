@@ -51,11 +51,13 @@ export type AdminOptions = {
   readonly postmortemOf: (container: string) => Promise<string | null>
   /** Keys changed: tell the gateways. */
   readonly keysChanged: () => void
+  /** Something is wanted from now on: the control loop may act. */
+  readonly began: () => void
   readonly ready: () => boolean
 }
 
 export const adminPort = (options: AdminOptions): AdminPort => {
-  const { fleet, store, wanted } = options
+  const { fleet, store } = options
   return {
     fleet: options.view,
     subscribe: (listener) => throttled(options, listener),
@@ -194,6 +196,7 @@ async function* apply(
     fleet.generation = store.saveDesired(files, rehearse)
     store.audit('admin', 'apply', files.manifests.map(({ path }) => path).join(' '))
     wanted.use(files, desired)
+    options.began()
     yield* progress({ fleet, clock, signal, ...expected(plan) })
   } catch (error) {
     yield { kind: 'failed', message: errorLine(error) }

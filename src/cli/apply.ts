@@ -1,0 +1,165 @@
+/** `penstock apply`: through the running Penstock, one line of progress per rank. */
+import { Listr, type ListrTask } from 'listr2'
+import { z } from 'zod'
+import type { Settings } from '../config.ts'
+import type { ApplyEvent, Issue } from '../core/admin.ts'
+import { PenstockError } from '../errors.ts'
+import { adminClient } from './client.ts'
+import { inputsOf, refuse } from './inputs.ts'
+import { EXIT, type ExitCode, print, say } from './output.ts'
+import type { Flags } from './program.ts'
+
+const IssueSchema = z.object({
+  file: z.string(),
+  line: z.number(),
+  column: z.number(),
+  path: z.string(),
+  message: z.string(),
+}) satisfies z.ZodType<Issue>
+
+const Phase = z.enum(['pull', 'start', 'rendezvous', 'weights', 'profile', 'graphs', 'ready'])
+
+export const EventSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('plan'), text: z.string(), actions: z.number() }),
+  z.object({
+    kind: z.literal('rank'),
+    replica: z.string(),
+    rank: z.number(),
+    node: z.string(),
+    phase: Phase,
+    ratio: z.number().nullable(),
+    note: z.string(),
+  }),
+  z.object({
+    kind: z.literal('replica'),
+    replica: z.string(),
+    state: z.string(),
+    reason: z.string(),
+  }),
+  z.object({ kind: z.literal('issues'), issues: z.array(IssueSchema) }),
+  z.object({ kind: z.literal('done'), message: z.string() }),
+  z.object({ kind: z.literal('failed'), message: z.string() }),
+]) satisfies z.ZodType<ApplyEvent>
+
+const GOES_ON = `
+Stopped watching. Penstock goes on with what was begun; nothing is left half-done.
+\`penstock status\` shows how far it is, \`penstock destroy --all\` takes it back.`
+
+export const apply = async (settings: Settings, { json }: Flags): Promise<ExitCode> => {
+  const inputs = await inputsOf(settings)
+  if (!inputs.ok) return refuse(inputs.issues)
+  const left = new AbortController()
+  const leave = (): void => left.abort()
+  process.once('SIGINT', leave)
+  try {
+    const events = adminClient(settings).events('/admin/v1/apply', inputs.files, left.signal)
+    const show = json ? printEvents(events) : showEvents(parsed(events), left.signal)
+    return await show
+  } catch (error) {
+    if (!left.signal.aborted) throw error
+    say(GOES_ON)
+    return EXIT.failed
+  } finally {
+    process.removeListener('SIGINT', leave)
+  }
+}
+
+async function* parsed(events: AsyncIterable<unknown>): AsyncIterable<ApplyEvent> {
+  for await (const event of events) yield EventSchema.parse(event)
+}
+
+const printEvents = async (events: AsyncIterable<unknown>): Promise<ExitCode> => {
+  let code: ExitCode = EXIT.failed
+  for await (const event of parsed(events)) {
+    print(JSON.stringify(event))
+    if (event.kind === 'issues') code = EXIT.badInput
+    if (event.kind === 'done') code = EXIT.done
+  }
+  return code
+}
+
+/** Shows the events of one apply, from the running Penstock or from `up`'s own. */
+export const showEvents = async (
+  events: AsyncIterable<ApplyEvent>,
+  signal: AbortSignal,
+): Promise<ExitCode> => {
+  const board = new Board()
+  try {
+    for await (const event of events) {
+      if (event.kind === 'plan') continue
+      if (event.kind === 'issues') return refuse(event.issues)
+      if (event.kind === 'rank') board.rank(event)
+      if (event.kind === 'replica') board.replica(event)
+      if (event.kind === 'done' || event.kind === 'failed') {
+        await board.end(event.kind === 'done' ? null : event.message)
+        say(event.kind === 'done' ? event.message : `failed: ${event.message}`)
+        return event.kind === 'done' ? EXIT.done : EXIT.failed
+      }
+    }
+  } finally {
+    await board.end(signal.aborted ? 'stopped watching' : null)
+  }
+  throw new PenstockError('not_running', 'Penstock went away while it applied')
+}
+
+type RankEvent = Extract<ApplyEvent, { kind: 'rank' }>
+type ReplicaEvent = Extract<ApplyEvent, { kind: 'replica' }>
+type Line = {
+  readonly replica: string
+  output: (text: string) => void
+  settle: (failure: string | null) => void
+}
+
+/** One task of the renderer per rank; on a terminal its line changes in place, else it is logged. */
+class Board {
+  readonly #lines = new Map<string, Line>()
+  readonly #renderer = new Listr([], {
+    concurrent: true,
+    exitOnError: false,
+    ...(process.stdout.isTTY ? {} : { renderer: 'simple' as const }),
+  })
+  #running: Promise<unknown> | null = null
+
+  rank(event: RankEvent): void {
+    const key = `${event.replica}#${event.rank}`
+    const line = this.#lines.get(key) ?? this.#add(key, event)
+    const share = event.ratio === null ? '' : ` ${Math.round(event.ratio * 100)} %`
+    line.output(`${event.phase}${share}`)
+  }
+
+  replica({ replica, state, reason }: ReplicaEvent): void {
+    for (const line of this.#lines.values()) {
+      if (line.replica !== replica) continue
+      if (state === 'ready') line.settle(null)
+      if (state === 'failed') line.output(`failed: ${reason}; trying again`)
+      if (state === 'draining' || state === 'pending') line.output(`${state}: ${reason}`)
+    }
+  }
+
+  #add(key: string, { replica, rank, node }: RankEvent): Line {
+    const line: Line = { replica, output: () => undefined, settle: () => undefined }
+    this.#lines.set(key, line)
+    const task: ListrTask = {
+      title: `${replica} rank ${rank} on ${node}`,
+      rendererOptions: { persistentOutput: false },
+      task: (_, wrapper) => {
+        line.output = (text) => {
+          wrapper.output = text
+        }
+        return new Promise<void>((resolve, reject) => {
+          line.settle = (failure) => (failure === null ? resolve() : reject(new Error(failure)))
+        })
+      },
+    }
+    this.#renderer.add(task)
+    this.#running ??= this.#renderer.run()
+    return line
+  }
+
+  /** Ends every open line; `failure` marks them as failed. */
+  async end(failure: string | null): Promise<void> {
+    for (const line of this.#lines.values()) line.settle(failure)
+    await this.#running
+    this.#running = null
+  }
+}
