@@ -3,21 +3,32 @@
  * flat and has no envelope (so SDKs lose its message), FastAPI says `detail`, proxies send HTML,
  * and SGLang reports a full queue inside a 200 stream (engines.md 5.5 and 5.6).
  */
-import { ERRORS, type ErrorBody, type ErrorCode } from '../errors.ts'
 import { parsed, record } from './usage.ts'
 
 export type EngineError = {
   readonly status: number
-  readonly body: ErrorBody
+  /** OpenAI's error body; all four keys are always there. */
+  readonly body: { readonly error: OpenAiError }
   /** Set when trying again soon can help. */
   readonly retryAfterSeconds: number | null
 }
 
+export type OpenAiError = {
+  readonly message: string
+  readonly type: string
+  readonly param: string | null
+  readonly code: string | null
+}
+
 /** Longer texts are dumps of the prompt or pages of HTML. */
 const MESSAGE_LENGTH_MAX = 2_000
+const INVALID = 'invalid_request_error'
 const QUEUE_FULL = /queue is full|too many (queued |pending )?requests|higher priority request/i
-const CONTEXT_LENGTH =
-  /maximum context length|longer than the model's context length|context_length_exceeded|exceeds? the (model's )?(maximum )?context/i
+const CONTEXT_LENGTH = new RegExp(
+  'maximum context length|longer than the model.s context length|context_length_exceeded|' +
+    'exceeds? the (model.s )?(maximum )?context',
+  'i',
+)
 /** A full engine queue moves within a second or two. */
 const QUEUE_FULL_RETRY_SECONDS = 2
 
@@ -36,26 +47,27 @@ export const engineError = (status: number, text: string): EngineError =>
 export const engineErrorEvent = (data: string): EngineError => {
   const details = detailsOf(data)
   const code = Number(details.code)
-  const known = Number.isInteger(code) && code >= 400 && code <= 599
-  return shaped(known ? code : statusOfType(details.type), details)
+  const isStatus = Number.isInteger(code) && code >= 400 && code <= 599
+  return shaped(isStatus ? code : statusOfType(details.type), details)
 }
 
 const shaped = (engineStatus: number, details: Details): EngineError => {
   const { message } = details
   if (QUEUE_FULL.test(message)) {
-    return { ...known('model_unavailable', message), retryAfterSeconds: QUEUE_FULL_RETRY_SECONDS }
+    const full = ours(503, 'model_unavailable', message)
+    return { ...full, retryAfterSeconds: QUEUE_FULL_RETRY_SECONDS }
   }
   if (CONTEXT_LENGTH.test(message)) {
-    const type = ERRORS.invalid_request.type
-    const error = { message, type, param: 'messages', code: 'context_length_exceeded' }
+    const error = { message, type: INVALID, param: 'messages', code: 'context_length_exceeded' }
     return { status: 400, body: { error }, retryAfterSeconds: null }
   }
   // The caller's key was good here: an engine that wants another is our fault, not the caller's.
   if (engineStatus === 401 || engineStatus === 403) {
-    return known('upstream_error', `the engine refused the gateway (${engineStatus}): ${message}`)
+    const text = `the engine refused the gateway (${engineStatus}): ${message}`
+    return ours(502, 'upstream_error', text)
   }
   if (engineStatus < 400 || engineStatus > 599) {
-    return known('upstream_invalid', `the engine answered status ${engineStatus}: ${message}`)
+    return ours(502, 'upstream_invalid', `the engine answered ${engineStatus}: ${message}`)
   }
   const textual = typeof details.code === 'string' && !/^\d*$/.test(details.code)
   const code = textual ? String(details.code) : engineStatus >= 500 ? 'upstream_error' : null
@@ -64,21 +76,21 @@ const shaped = (engineStatus: number, details: Details): EngineError => {
   return { status: engineStatus, body: { error }, retryAfterSeconds }
 }
 
-const known = (code: ErrorCode, message: string): EngineError => {
-  const { status, type } = ERRORS[code]
-  const error = { message: clipped(message), type, param: null, code }
+/** A code of the error table (src/errors.ts). */
+const ours = (status: number, code: string, message: string): EngineError => {
+  const error = { message: clipped(message), type: typeOfStatus(status), param: null, code }
   return { status, body: { error }, retryAfterSeconds: null }
 }
 
 const typeOfStatus = (status: number): string => {
-  if (status === 429) return ERRORS.rate_limit_exceeded.type
-  return status >= 500 ? ERRORS.upstream_error.type : ERRORS.invalid_request.type
+  if (status === 429) return 'rate_limit_error'
+  return status >= 500 ? 'server_error' : INVALID
 }
 
 const statusOfType = (type: string | null): number => {
   if (type !== null && /bad.?request|invalid/i.test(type)) return 400
   if (type !== null && /not.?found/i.test(type)) return 404
-  return ERRORS.upstream_error.status
+  return 502
 }
 
 const detailsOf = (text: string): Details => {
@@ -112,7 +124,7 @@ const detailText = (detail: unknown): string | null => {
 }
 
 const plain = (text: string): Details => {
-  const words = text.includes('<')
+  const words = /^\s*</.test(text)
     ? (/<title>([^<]{1,200})<\/title>/i.exec(text)?.[1] ?? text.replace(/<[^>]{0,500}>/g, ' '))
     : text
   const message = clipped(words.replace(/\s+/g, ' ').trim())

@@ -92,7 +92,7 @@ const joined = (parts: readonly Uint8Array[], length: number): Uint8Array => {
 
 export type SseFields = { readonly name: string; readonly data: string | null }
 
-/** What the event says: its name and its data lines joined; null data: a comment or an empty one. */
+/** The event's name and its data lines joined; null data: a comment, or an empty event. */
 export const fieldsOf = (bytes: Uint8Array, event: SseEvent): SseFields => {
   const data: string[] = []
   let name = ''

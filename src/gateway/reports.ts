@@ -4,7 +4,7 @@ import type { FinishedRequest } from '../core/snapshot.ts'
 /** A batch goes when it is this full or this old: one message for many requests. */
 const BATCH_SIZE = 500
 export const BATCH_AGE_MS = 250
-/** Sent but not yet taken: if the main thread stalls longer than this lasts, reports are dropped. */
+/** Sent but not yet taken: when the main thread stalls for so long, reports are dropped. */
 const OUTSTANDING_MAX = 50_000
 
 type Send = (batch: readonly FinishedRequest[]) => void

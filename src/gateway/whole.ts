@@ -73,7 +73,7 @@ export class WholeAnswer implements Answer {
   failed(failure: Failure): void {
     const { res, caller } = this.#line
     if (this.#flowing) {
-      // The length is promised and part of it sent: only a cut connection says that it is not whole.
+      // Part of it is sent: only a cut connection says that it is not whole.
       res.destroy()
       this.#line.finish({ status: 200, outcome: 'interrupted', reason: failure.reason }, NO_ENDING)
       return
