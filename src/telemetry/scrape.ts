@@ -75,6 +75,9 @@ type Watched = {
   readonly prompt: Window
   readonly generation: Window
   busy: boolean
+  /** Whether the last scrape succeeded. */
+  answered: boolean
+  /** Failures in a row. */
   failures: number
   dueMs: number
 }
@@ -94,7 +97,7 @@ class Scrapes implements Scraper {
   constructor(options: ScraperOptions) {
     this.#options = options
     this.#intervalMs = options.intervalMs ?? INTERVAL_MS
-    this.#agent = new Agent({ connections: 1, pipelining: 1, maxHeaderSize: 16_384 })
+    this.#agent = new Agent({ pipelining: 1, maxHeaderSize: 16_384 })
     const beatMs = Math.max(1, Math.round(this.#intervalMs / BEATS))
     this.#stopBeat = options.clock.every(beatMs, () => this.#beat())
   }
@@ -118,17 +121,15 @@ class Scrapes implements Scraper {
     for (const watched of due) {
       if (this.#running.size >= limit) return
       // Half of the places are for replicas that answer, so hung ones never hold them all.
-      if (watched.failures > 0 && this.#failing() >= Math.max(1, limit / 2)) continue
+      if (!watched.answered && this.#unproven() >= Math.max(1, limit / 2)) continue
       const run = this.#scrape(watched)
       this.#running.add(run)
       void run.finally(() => this.#running.delete(run))
     }
   }
 
-  #failing(): number {
-    let count = 0
-    for (const { busy, failures } of this.#watched.values()) if (busy && failures > 0) count += 1
-    return count
+  #unproven(): number {
+    return [...this.#watched.values()].filter(({ busy, answered }) => busy && !answered).length
   }
 
   /** Forget who is gone or moved, begin with who is new, spread over one interval. */
@@ -150,6 +151,7 @@ class Scrapes implements Scraper {
         prompt: new Window(capacity),
         generation: new Window(capacity),
         busy: false,
+        answered: false,
         failures: 0,
         dueMs: nowMs + (this.#watched.size === 0 ? 0 : Math.random() * this.#intervalMs),
       })
@@ -166,6 +168,7 @@ class Scrapes implements Scraper {
     watched.busy = false
     const nowMs = clock.monotonic()
     const failed = typeof outcome === 'string'
+    watched.answered = !failed
     watched.failures = failed ? watched.failures + 1 : 0
     const slower = Math.min(SLOWDOWN_MAX, 2 ** watched.failures)
     const jitter = 1 + JITTER * (2 * Math.random() - 1)
