@@ -14,7 +14,7 @@ export type Fit = FitSum & {
   readonly remedies: readonly string[]
 }
 
-export const fit = (ask: FitAsk): Fit => {
+export const fitOf = (ask: FitAsk): Fit => {
   const sum = sumOf(ask)
   const reasons = [...shapeReasons(ask), ...memoryReasons(ask, sum)]
   const ok = reasons.length === 0

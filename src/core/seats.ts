@@ -13,8 +13,9 @@ export type Found = {
   readonly replica: number
   /** One container a rank, the best of them where there are several; by rank. */
   readonly ranks: ReadonlyMap<number, Container>
-  /** Ranks that exist more than once, in words. */
+  /** Ranks that exist more than once, in words, and the containers that are too many. */
   readonly doubles: readonly string[]
+  readonly extra: readonly Container[]
 }
 
 /** All replicas that have containers, by id. A node that cannot be reached counts as last seen. */
@@ -29,14 +30,18 @@ export const findReplicas = (
     [...byId].map(([id, members]) => {
       const ranks = new Map<number, Container>()
       const doubles: string[] = []
+      const extra: Container[] = []
       for (const container of members) {
         const { rank, node } = container.labels
         const other = ranks.get(rank)
         if (other === undefined) ranks.set(rank, container)
-        else doubles.push(`rank ${rank} is on ${other.labels.node} and on ${node}`)
+        else {
+          doubles.push(`rank ${rank} is on ${other.labels.node} and on ${node}`)
+          extra.push(container)
+        }
       }
       const { deployment, replica } = members[0]?.labels ?? { deployment: '', replica: 0 }
-      return [id, { id, deployment, replica, ranks, doubles }]
+      return [id, { id, deployment, replica, ranks, doubles, extra }]
     }),
   )
 }
@@ -81,3 +86,14 @@ export const seatsOf = (
   const names = new Set([...seats.values()].map(({ node }) => node.name))
   return kinds.size === 1 && names.size === seats.size ? seats : null
 }
+
+/** Where the found ranks are, in rank order, asked of nothing: for what is kept or left. */
+export const looseSeats = ({ ranks }: Found, scene: Scene): readonly Seat[] =>
+  [...ranks]
+    .toSorted(([a], [b]) => a - b)
+    .flatMap(([, container]) => {
+      const { labels } = container
+      const node = scene.occupancy.machine(labels.node)?.node
+      const [slot] = heldBy(container, scene)
+      return node === undefined || slot === undefined ? [] : [{ node, gpus: labels.gpus, slot }]
+    })
