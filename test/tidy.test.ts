@@ -218,6 +218,9 @@ describe('text', () => {
   it('refuses wide lines and unfinished work', () => {
     expect(rulesOf(width, `//${'x'.repeat(99)}\n`)).toEqual(['1 line of 101 columns'])
     expect(rulesOf(width, `//${'x'.repeat(98)}\n// ${'é'.repeat(97)}`)).toEqual([])
+    const literal = `const a = '${'x'.repeat(99)}'`
+    expect(rulesOf(width, literal, 'test/x.test.ts')).toEqual([])
+    expect(rulesOf(width, literal)).toEqual(['1 line of 111 columns'])
     expect(rulesOf(unfinished, `const a = 1\n// ${'TO'}DO: more\n`)).toEqual(['2 unfinished work'])
     expect(rulesOf(unfinished, `/*\n * ${'FIX'}ME */`)).toEqual(['2 unfinished work'])
     expect(rulesOf(unfinished, `const a = '${'TO'}DO'`)).toEqual([])
