@@ -34,7 +34,7 @@ export const judge = (
   }
   const allowed = nodes.filter(({ name }) => deployment.nodes?.includes(name) ?? true)
   const ask = { deployment, architecture, runtime, profiles }
-  const fits = fitsOn(ask, profilesOf(allowed, profiles))
+  const fits = fitsOn({ ...ask, allowed }, profilesOf(allowed, profiles))
   const demand = { deployment, architecture, fits }
   const named = deployment.nodes !== undefined && allowed.some(({ device }) => device === 'cpu')
   const best = bestOf([...fits.values()])
@@ -63,10 +63,11 @@ type FitsAsk = {
   readonly architecture: Architecture
   readonly runtime: Runtime
   readonly profiles: GpuProfiles
+  readonly allowed: readonly NodeSpec[]
 }
 
 const fitsOn = (ask: FitsAsk, used: readonly GpuProfile[]): ReadonlyMap<string, Fit> => {
-  const { deployment, architecture, runtime, profiles } = ask
+  const { deployment, architecture, runtime, profiles, allowed } = ask
   return new Map(
     used.map((profile) => [
       profile.name,
@@ -79,10 +80,14 @@ const fitsOn = (ask: FitsAsk, used: readonly GpuProfile[]): ReadonlyMap<string, 
         memoryFraction: deployment.memoryFraction ?? runtime.memory.fraction,
         overheadBytes: runtime.memory.overheadBytes,
         otherProfiles: [...profiles.values()],
+        gpusPerNode: largest(allowed, profile.name),
       }),
     ]),
   )
 }
+
+const largest = (nodes: readonly NodeSpec[], profile: string): number =>
+  Math.max(0, ...nodes.map(({ gpus }) => (gpus?.profile === profile ? gpus.count : 0)))
 
 const profilesOf = (nodes: readonly NodeSpec[], profiles: GpuProfiles): readonly GpuProfile[] => {
   const names = new Set(

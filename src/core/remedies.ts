@@ -4,7 +4,7 @@
  */
 import type { GpuProfile } from './profile.ts'
 import { type FitAsk, shapeReasons, sumOf } from './sum.ts'
-import { gib, thousands } from './units.ts'
+import { gib, plural, thousands } from './units.ts'
 
 /** A context is offered in steps of this many tokens; below one step it is no offer. */
 const CONTEXT_STEP = 1024
@@ -77,28 +77,37 @@ const fractionRemedies = (ask: FitAsk): readonly string[] => {
   return []
 }
 
-/** Twice or four times the GPUs: in the same nodes, or with as many nodes more. */
+/** Twice or four times the GPUs: in the same nodes, or else with as many nodes more. */
 const widerRemedies = (ask: FitAsk): readonly string[] => {
   const { nodes, tensor, pipeline } = ask.parallel
-  const ways = [
-    (factor: number) => ({ nodes, tensor: tensor * factor, pipeline }),
-    (factor: number) => ({ nodes: nodes * factor, tensor: tensor * factor, pipeline }),
-    (factor: number) => ({ nodes: nodes * factor, tensor, pipeline: pipeline * factor }),
+  const same = widened(ask, (factor) => ({ nodes, tensor: tensor * factor, pipeline }))
+  if (same.length > 0) return same
+  return [
+    ...widened(ask, (factor) => ({ nodes: nodes * factor, tensor: tensor * factor, pipeline })),
+    ...widened(ask, (factor) => ({ nodes: nodes * factor, tensor, pipeline: pipeline * factor })),
   ]
-  return ways.flatMap((way) => {
-    for (const factor of [2, 4]) {
-      const parallel = way(factor)
-      const pool = poolUnder(ask, { parallel })
-      if (pool !== null) return [`${parallelWords(parallel)}; ${holds(pool)}`]
-    }
-    return []
-  })
 }
 
-const parallelWords = ({ nodes, tensor, pipeline }: FitAsk['parallel']): string => {
-  const each = (tensor * pipeline) / nodes
+const widened = (ask: FitAsk, way: (factor: number) => FitAsk['parallel']): readonly string[] => {
+  for (const factor of [2, 4]) {
+    const parallel = way(factor)
+    if (gpusOn(parallel) > (ask.gpusPerNode ?? Number.POSITIVE_INFINITY)) continue
+    const pool = poolUnder(ask, { parallel })
+    if (pool !== null) return [`${parallelWords(parallel)}; ${holds(pool)}`]
+  }
+  return []
+}
+
+const gpusOn = ({ nodes, tensor, pipeline }: FitAsk['parallel']): number =>
+  (tensor * pipeline) / nodes
+
+const parallelWords = (parallel: FitAsk['parallel']): string => {
+  const { nodes, tensor, pipeline } = parallel
+  const each = gpusOn(parallel)
   const where =
-    nodes === 1 ? `${each} GPUs of one node` : `${nodes} nodes with ${each} such GPUs each`
+    nodes === 1
+      ? `${plural(each, 'GPU')} of one node`
+      : `${nodes} nodes with ${plural(each, 'such GPU')} each`
   return `parallel: { nodes: ${nodes}, tensor: ${tensor}, pipeline: ${pipeline} }, ${where}`
 }
 

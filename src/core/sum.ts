@@ -51,6 +51,8 @@ export type FitAsk = {
   readonly overheadBytes: number
   /** GPU models to look for a way out among. */
   readonly otherProfiles?: readonly GpuProfile[]
+  /** GPUs of the largest node with this profile: no way out is looked for beyond it. */
+  readonly gpusPerNode?: number
 }
 
 export const sumOf = (ask: FitAsk): FitSum => {
