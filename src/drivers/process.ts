@@ -12,8 +12,8 @@ import type { Container, NodeFacts } from '../core/observed.ts'
 import { labelsToRecord, type RankSpec } from '../core/runtime.ts'
 import { type ErrorPlace, PenstockError } from '../errors.ts'
 import type { Driver, PullProgress } from './driver.ts'
+import { EARLY_EXIT_MS, EARLY_POLL_MS, earlyExit } from './early.ts'
 import { findProgram, rankEnvironment, type Variables } from './environment.ts'
-import { lastLine } from './lines.ts'
 import { locked } from './lock.ts'
 import { bound, followFile, readTail, rotate } from './logfile.ts'
 import { bootId, listenerOn } from './proc.ts'
@@ -30,10 +30,6 @@ export type ProcessDriverOptions = {
   /** What ranks inherit from, by default this process. */
   readonly environment?: Variables
 }
-
-/** An engine that rejects its flags or its Python exits within this; a later end is the loop's. */
-const EARLY_EXIT_MS = 300
-const EARLY_POLL_MS = 30
 
 export const processDriver = (options: ProcessDriverOptions): Driver => new ProcessDriver(options)
 
@@ -206,10 +202,9 @@ class ProcessDriver implements Driver {
       }
       const { state, exitCode } = await stateOf(run, this.#files)
       if (state === 'exited') {
-        const said = lastLine((await readTail(this.#files.logPath(run.name), 50)).text)
-        const how = exitCode === null ? 'was killed' : `exited with ${exitCode}`
-        const message = `${spec.command[0]} ${how} at once${said === '' ? '' : `: ${said}`}`
-        throw new PenstockError('engine_exited', message, this.#place(spec))
+        const { text: log } = await readTail(this.#files.logPath(run.name), 50)
+        const program = spec.command[0] ?? ''
+        throw earlyExit({ program, exitCode, log, place: this.#place(spec) })
       }
       await systemClock.sleep(EARLY_POLL_MS)
     }

@@ -1,0 +1,140 @@
+/** What this machine can give to an image without any registry: Node, a shell, our own sources. */
+import { execFile } from 'node:child_process'
+import { readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { PenstockError } from '../errors.ts'
+import { findProgram } from './environment.ts'
+import type { ImageFile } from './image-tree.ts'
+
+const run = promisify(execFile)
+const SYSTEM_PATH = `${process.env.PATH ?? ''}:/usr/sbin:/usr/bin:/sbin:/bin`
+export const APPLICATION = 'opt/penstock'
+
+/** A program with the shared libraries that ldd(1) names, each at its own path. */
+export const programParts = async (file: string, at: string): Promise<readonly ImageFile[]> => {
+  const libraries = await librariesOf(file)
+  return [
+    { path: at, mode: 0o755, from: { file: await realpath(file) } },
+    ...libraries.map((path) => ({ path: path.slice(1), mode: 0o755, from: { file: path } })),
+  ]
+}
+
+const librariesOf = async (file: string): Promise<readonly string[]> => {
+  const output = await run('ldd', [file]).then(
+    ({ stdout }) => stdout,
+    (error: unknown) => {
+      // A static program is not an error to us, though it is to ldd.
+      const said = error instanceof Error ? error.message : String(error)
+      if (/not a dynamic executable|statically linked/.test(said)) return ''
+      throw new PenstockError('invalid_input', `cannot list the libraries of ${file}: ${said}`)
+    },
+  )
+  return output
+    .split('\n')
+    .map((line) => /(?:=> )?(\/\S+) \(0x/.exec(line)?.[1])
+    .filter((path) => path !== undefined)
+}
+
+export const nodeParts = (): Promise<readonly ImageFile[]> =>
+  programParts(process.execPath, 'usr/local/bin/node')
+
+const PLAIN_TOOLS = ['sh', 'env', 'cat', 'sleep', 'ls'] as const
+
+/** busybox with a link per applet; on a machine without it, its own shell and a few tools. */
+export const shellParts = async (): Promise<readonly ImageFile[]> => {
+  const base = ['tmp', 'proc', 'dev', 'sys', 'etc', 'root'].map(directory)
+  const busybox = await findProgram('busybox', SYSTEM_PATH)
+  if (busybox === null) {
+    const tools = await Promise.all(PLAIN_TOOLS.map(plainTool))
+    return [...base, ...tools.flat(), link('usr/bin/env', '/bin/env')]
+  }
+  const { stdout } = await run(busybox, ['--list'])
+  const applets = stdout.split('\n').filter((name) => name !== '' && name !== 'busybox')
+  return [
+    ...base,
+    ...(await programParts(busybox, 'bin/busybox')),
+    ...applets.map((name) => link(`bin/${name}`, '/bin/busybox')),
+    link('usr/bin/env', '/bin/busybox'),
+  ]
+}
+
+const plainTool = async (name: string): Promise<readonly ImageFile[]> => {
+  const file = await findProgram(name, SYSTEM_PATH)
+  return file === null ? [] : await programParts(file, `bin/${name}`)
+}
+
+const link = (path: string, target: string): ImageFile => ({
+  path,
+  mode: 0o777,
+  from: { link: target },
+})
+
+const directory = (path: string): ImageFile => ({
+  path,
+  mode: path === 'tmp' ? 0o1777 : 0o755,
+  from: { directory: true },
+})
+
+/**
+ * Everything below `runtimes/`, the sources that it imports from elsewhere in the checkout, and
+ * the packages that those import, without their types. Below /opt/penstock as in the checkout.
+ */
+export const sourceParts = async (root: string): Promise<readonly ImageFile[]> => {
+  const files = new Set(await filesBelow(join(root, 'runtimes')))
+  const packages = new Set<string>()
+  for (const file of files) {
+    if (!file.endsWith('.ts')) continue
+    for (const specifier of await importsOf(file)) {
+      if (specifier.startsWith('.')) files.add(resolve(file, '..', specifier))
+      else if (!specifier.startsWith('node:')) packages.add(packageOf(specifier))
+    }
+  }
+  for (const name of packages) {
+    const dependencies = await dependenciesOf(root, name)
+    for (const dependency of dependencies) packages.add(dependency)
+  }
+  for (const name of packages) {
+    for (const file of await filesBelow(join(root, 'node_modules', name))) {
+      if (isRuntimeFile(relative(join(root, 'node_modules', name), file))) files.add(file)
+    }
+  }
+  files.add(join(root, 'package.json'))
+  return await Promise.all([...files].map((file) => asImageFile(root, file)))
+}
+
+const asImageFile = async (root: string, file: string): Promise<ImageFile> => {
+  const executable = ((await stat(file)).mode & 0o111) !== 0
+  const path = join(APPLICATION, relative(root, file))
+  return { path, mode: executable ? 0o755 : 0o644, from: { file } }
+}
+
+/** `import … from 'x'`, `export … from 'x'`, `import 'x'`, `import('x')`; types go with them. */
+const IMPORT = /(?:\bfrom\s+|\bimport\s+|\bimport\(\s*)'([^'\n]+)'/g
+
+const importsOf = async (file: string): Promise<readonly string[]> => {
+  const text = await readFile(file, 'utf8')
+  return [...text.matchAll(IMPORT)].map((match) => match[1]).filter((it) => it !== undefined)
+}
+
+const packageOf = (specifier: string): string =>
+  specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/')
+
+const dependenciesOf = async (root: string, name: string): Promise<readonly string[]> => {
+  const path = join(root, 'node_modules', name, 'package.json')
+  const manifest: unknown = JSON.parse(await readFile(path, 'utf8'))
+  const hasSome = typeof manifest === 'object' && manifest !== null && 'dependencies' in manifest
+  const { dependencies } = hasSome ? manifest : { dependencies: null }
+  return typeof dependencies === 'object' && dependencies !== null ? Object.keys(dependencies) : []
+}
+
+const isRuntimeFile = (path: string): boolean =>
+  !path.startsWith('src/') && !/\.(ts|cts|mts|map|md)$/.test(path)
+
+const filesBelow = async (path: string): Promise<readonly string[]> => {
+  const entries = await readdir(path, { withFileTypes: true, recursive: true })
+  return entries.filter((entry) => entry.isFile()).map((it) => join(it.parentPath, it.name))
+}
