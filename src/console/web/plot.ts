@@ -1,0 +1,77 @@
+/** From lines to what uPlot draws. */
+import uPlot from 'uplot'
+import { HOUR_MS, type Line } from './series.ts'
+
+export type Curve = { readonly label: string; readonly line: Line; readonly dashed: boolean }
+
+export type PlotAsk = {
+  readonly curves: readonly Curve[]
+  readonly format: (value: number | null) => string
+  /** Upper end of the scale; left out: as high as the values. */
+  readonly max?: number
+  readonly width: number
+}
+
+export const HEIGHT = 140
+
+/** Colours of style.css; curves beyond them begin again. */
+const COLOURS = ['--curve-1', '--curve-2', '--curve-3', '--curve-4', '--curve-5', '--curve-6']
+
+/** Each line has its own times: joined, with holes that are drawn over and gaps that are not. */
+export const dataOf = (curves: readonly Curve[]): uPlot.AlignedData => {
+  if (curves.length === 0) return [[], []]
+  const tables = curves.map(({ line }): uPlot.AlignedData => [[...line.times], [...line.values]])
+  return uPlot.join(
+    tables,
+    tables.map(() => [1, 2]),
+  )
+}
+
+export const optionsOf = (ask: PlotAsk): uPlot.Options => {
+  const style = getComputedStyle(document.documentElement)
+  const colour = (name: string): string => style.getPropertyValue(name).trim()
+  const axis: uPlot.Axis = {
+    stroke: colour('--dim'),
+    font: '11px system-ui, sans-serif',
+    grid: { stroke: colour('--line'), width: 1 },
+    ticks: { show: false },
+  }
+  const values = (_plot: uPlot, splits: number[]): string[] => splits.map((v) => ask.format(v))
+  return {
+    width: ask.width,
+    height: HEIGHT,
+    padding: [8, 8, 0, 0],
+    cursor: { sync: { key: 'hour' }, drag: { x: false, y: false }, points: { size: 6 } },
+    scales: { x: { range: lastHour }, y: { range: (_plot, _low, high) => [0, top(high, ask)] } },
+    axes: [
+      { ...axis, size: 24, values: '{HH}:{mm}', space: 64 },
+      { ...axis, size: 46, values, space: 32 },
+    ],
+    series: [
+      { value: (_plot, seconds) => timeOf(seconds) },
+      ...ask.curves.map(({ label, dashed }, index) => ({
+        label,
+        stroke: colour(COLOURS[replicaOf(ask.curves, index) % COLOURS.length] ?? '--curve-1'),
+        width: 1.5,
+        ...(dashed ? { dash: [4, 4] } : {}),
+        points: { show: false },
+        value: (_plot: uPlot, value: number | null) => ask.format(value),
+      })),
+    ],
+  }
+}
+
+/** Running and waiting of one replica share its colour. */
+const replicaOf = (curves: readonly Curve[], index: number): number =>
+  [...new Set(curves.map(({ line }) => line.replica))].indexOf(curves[index]?.line.replica ?? '')
+
+const top = (high: number | null, { max }: PlotAsk): number => max ?? Math.max(1, (high ?? 0) * 1.1)
+
+/** Always the whole hour: a chart that stretches hides how little it knows. */
+const lastHour = (_plot: uPlot, _first: number, last: number | null): uPlot.Range.MinMax => {
+  const end = last ?? Date.now() / 1000
+  return [end - HOUR_MS / 1000, end]
+}
+
+const timeOf = (seconds: number | null): string =>
+  seconds === null ? '–' : new Date(seconds * 1000).toLocaleTimeString('en-GB')
