@@ -67,6 +67,7 @@ const newPool = (url: string): Pool =>
   new Pool(url, {
     connections: null,
     pipelining: 1,
+    allowH2: false,
     connect,
     headersTimeout: 0,
     bodyTimeout: 0,

@@ -1,50 +1,12 @@
 import { afterEach, expect, test } from 'vitest'
-import type { GatewayRoute, GatewaySnapshot } from '../../src/core/snapshot.ts'
-import type { Script, Seen } from '../support/engine.ts'
-import {
-  chunk,
-  completion,
-  DONE,
-  type Engine,
-  JSON_TYPE,
-  SSE,
-  startEngine,
-  usageChunk,
-} from '../support/engine.ts'
-import type { TestGateway } from '../support/gateway.ts'
-import {
-  chatBody,
-  KEY,
-  post,
-  routeOf,
-  snapshotOf,
-  startTestGateway,
-  targetOf,
-  until,
-} from '../support/gateway.ts'
+import { chunk, completion, DONE, JSON_TYPE, SSE, usageChunk } from '../support/engine.ts'
+import { chatBody, closeAll, KEY, post, startWorld, until } from '../support/gateway.ts'
 
-const started: { close(): Promise<void> }[] = []
-afterEach(async () => {
-  for (const one of started.splice(0).reverse()) await one.close()
-})
-
-type World = TestGateway & { readonly engine: Engine }
-
-const world = async (
-  script: (seen: Seen) => Script,
-  route: Partial<GatewayRoute> = {},
-  more: Partial<GatewaySnapshot> = {},
-): Promise<World> => {
-  const engine = await startEngine(script)
-  started.push(engine)
-  const gateway = await startTestGateway(snapshotOf([routeOf([targetOf(engine.url)], route)], more))
-  started.push(gateway.handle)
-  return { ...gateway, engine }
-}
+afterEach(closeAll)
 
 test("a JSON answer passes byte for byte, with a length and without the engine's headers", async () => {
   const body = completion('你好')
-  const { url, engine, finished, handle } = await world(() => ({
+  const { url, engine, finished, handle } = await startWorld(() => ({
     headers: JSON_TYPE,
     steps: [{ send: body }],
   }))
@@ -85,7 +47,7 @@ test("a JSON answer passes byte for byte, with a length and without the engine's
 
 test('a stream passes byte for byte and is reported with its usage and first token', async () => {
   const pieces = [chunk(''), chunk('a'), chunk('b', 'stop'), usageChunk(5, 2), DONE]
-  const { url, finished } = await world(() => ({
+  const { url, finished } = await startWorld(() => ({
     headers: SSE,
     steps: pieces.map((send) => ({ send })),
   }))
@@ -107,7 +69,7 @@ test('a stream passes byte for byte and is reported with its usage and first tok
 })
 
 test('a key is needed', async () => {
-  const { url } = await world(() => ({ steps: [] }))
+  const { url } = await startWorld(() => ({ steps: [] }))
   const response = await fetch(`${url}/v1/models`, { headers: { authorization: 'Bearer nope' } })
   expect(response.status).toBe(401)
   const list = await fetch(`${url}/v1/models`, { headers: { 'x-api-key': KEY } })

@@ -7,6 +7,7 @@ import type {
   Target,
 } from '../../src/core/snapshot.ts'
 import { type GatewayHandle, startGateway } from '../../src/gateway/threads.ts'
+import { type Engine, type Script, type Seen, startEngine } from './engine.ts'
 
 export const KEY = 'sk-ps-test-0123456789abcdef'
 export const QWQ_ONLY_KEY = 'sk-ps-qwq-0123456789abcdef'
@@ -102,3 +103,36 @@ export const post = (
     headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', ...headers },
     body: Buffer.from(body),
   })
+
+export type World = TestGateway & { readonly engine: Engine }
+export type WorldSettings = {
+  readonly route?: Partial<GatewayRoute>
+  readonly snapshot?: Partial<GatewaySnapshot>
+  readonly threads?: number
+}
+
+const started: { close(): Promise<void> }[] = []
+
+/** Closed by `closeAll`, newest first. */
+export const closeLater = <Closable extends { close(): Promise<void> }>(
+  one: Closable,
+): Closable => {
+  started.push(one)
+  return one
+}
+
+export const closeAll = async (): Promise<void> => {
+  for (const one of started.splice(0).reverse()) await one.close()
+}
+
+/** One fake engine and a gateway in front of it. */
+export const startWorld = async (
+  script: (seen: Seen) => Script,
+  { route, snapshot, threads }: WorldSettings = {},
+): Promise<World> => {
+  const engine = closeLater(await startEngine(script))
+  const routes = [routeOf([targetOf(engine.url)], route)]
+  const gateway = await startTestGateway(snapshotOf(routes, snapshot), threads)
+  closeLater(gateway.handle)
+  return { ...gateway, engine }
+}
