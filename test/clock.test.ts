@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { systemClock } from '../src/clock.ts'
 import { manualClock } from './support/clock.ts'
 
-test('sleep rejects with the reason as soon as its signal aborts, and before it begins', async () => {
+test('sleep rejects with the reason as soon as its signal aborts, and before it starts', async () => {
   const stop = new AbortController()
   const long = systemClock.sleep(3_600_000, stop.signal)
   stop.abort(new Error('leaving'))

@@ -27,7 +27,7 @@ const SYSTEM: Readonly<Record<string, string>> = {
 }
 
 /** Null when `error` comes from neither: then it is a bug and is left alone. */
-export const storeFailure = (path: string, error: unknown): PenstockError | null => {
+const storeFailure = (path: string, error: unknown): PenstockError | null => {
   if (!(error instanceof Error) || error instanceof PenstockError) return null
   if ('errcode' in error && typeof error.errcode === 'number') {
     const advice = ADVICE[error.errcode & 0xff] ?? 'refused an operation'

@@ -27,7 +27,7 @@ type Row = KeyView & { readonly hash: string }
 const random = (length: number): string =>
   Array.from({ length }, () => ALPHABET[randomInt(ALPHABET.length)]).join('')
 
-export const hashOf = (key: string): string => createHash('sha256').update(key).digest('hex')
+const hashOf = (key: string): string => createHash('sha256').update(key).digest('hex')
 
 const Models = z.array(z.string())
 
@@ -35,6 +35,7 @@ export class Keys {
   readonly #database: Database
   readonly #byId = new Map<string, Row>()
   readonly #byHash = new Map<string, Row>()
+  #consumers: readonly GatewayKey[] | null = null
 
   private constructor(database: Database) {
     this.#database = database
@@ -119,11 +120,12 @@ export class Keys {
     return timingSafeEqual(Buffer.from(hash), Buffer.from(row.hash)) ? row.role : null
   }
 
-  /** What the gateway threads may know. */
+  /** What the gateway threads may know: the same list until a key is made or revoked. */
   consumerKeys(): readonly GatewayKey[] {
-    return this.#live('consumer').map(({ hash, id, consumer, models }) => {
+    this.#consumers ??= this.#live('consumer').map(({ hash, id, consumer, models }) => {
       return { hash, id, consumer, models }
     })
+    return this.#consumers
   }
 
   #live(role: KeyRole): readonly Row[] {
@@ -131,6 +133,7 @@ export class Keys {
   }
 
   #keep(row: Row): void {
+    this.#consumers = null
     this.#byId.set(row.id, row)
     this.#byHash.set(row.hash, row)
   }

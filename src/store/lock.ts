@@ -11,7 +11,7 @@ import { PenstockError } from '../errors.ts'
 import { guarded } from './failure.ts'
 
 const Owner = z.object({ pid: z.int().positive(), startedAtMs: z.int().nonnegative() })
-export type Owner = z.output<typeof Owner>
+type Owner = z.output<typeof Owner>
 
 const SQLITE_BUSY = 5
 
@@ -21,16 +21,26 @@ const isBusy = (error: unknown): boolean =>
   typeof error.errcode === 'number' &&
   (error.errcode & 0xff) === SQLITE_BUSY
 
-/** Who holds, or last held, this home; null when nobody wrote it down. */
-export const lockOwner = (home: string): Owner | null => {
+/** Who holds this home; null when it is not written down, or what is written is of the dead. */
+const lockOwner = (home: string): Owner | null => {
   try {
     const parsed = Owner.safeParse(JSON.parse(readFileSync(join(home, 'penstock.lock'), 'utf8')))
-    return parsed.success ? parsed.data : null
+    return parsed.success && isAlive(parsed.data.pid) ? parsed.data : null
   } catch (error) {
     // Absent or half-written by a process that was killed: the owner is unknown, not the lock.
     if (error instanceof SyntaxError) return null
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
     throw error
+  }
+}
+
+/** The winner of a race writes its note only after it has the lock: until then the old one lies. */
+const isAlive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    // EPERM: it lives and belongs to somebody else.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
   }
 }
 

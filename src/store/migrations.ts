@@ -37,7 +37,7 @@ const MIGRATIONS: readonly Migration[] = [
   },
 ]
 
-export const SCHEMA_VERSION = MIGRATIONS.length
+const SCHEMA_VERSION = MIGRATIONS.length
 
 /** Brings the database to SCHEMA_VERSION; throws store_failed when it is already beyond. */
 export const migrate = (database: Database, nowMs: number): void => {

@@ -1,7 +1,8 @@
 /**
- * GPU readings through each node's driver: one long-lived `nvidia-smi -l 1` a rank (or a node, where
- * it sees the whole machine), its lines mapped to GPU indices of the node. It is started again,
- * later each time, when it ends. A reading carries its time; nobody here says how old is too old.
+ * GPU readings through each node's driver: one long-lived `nvidia-smi -l 1` a rank (or a node,
+ * where it sees the whole machine), its lines mapped to GPU indices of the node. It is started
+ * again, later each time, when it ends. A reading carries its time; how old is too old is not
+ * said here.
  */
 import type { Clock } from '../clock.ts'
 import { GPU_QUERY, parseGpuLine } from '../core/gpu.ts'

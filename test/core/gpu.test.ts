@@ -108,7 +108,8 @@ test('what nvidia-smi can print is read back', () => {
       fc.nat(100_000),
       word.filter((name) => name !== 'N/A'),
       (index, percent, used, centiwatts, name) => {
-        const line = `${index}, ${UUID}, ${percent}, ${used}, ${used}, ${(centiwatts / 100).toFixed(2)}, 40, ${name}`
+        const watts = (centiwatts / 100).toFixed(2)
+        const line = [index, UUID, percent, used, used, watts, 40, name].join(', ')
         expect(parseGpuLine(line)).toEqual({
           kind: 'reading',
           reading: {

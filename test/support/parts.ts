@@ -1,4 +1,4 @@
-/** Real parts that a test needs: where one is missing the test is skipped loudly, in CI it fails. */
+/** Real parts that tests need: where one is missing its test is skipped loudly; in CI it fails. */
 import { spawnSync } from 'node:child_process'
 
 /** Use as `test.skipIf(!requirePart('promtool', hasProgram('promtool')))`. */

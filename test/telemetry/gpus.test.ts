@@ -97,7 +97,8 @@ test('inside a container GPUs are renumbered: the first line is the lowest of th
 })
 
 test('where it sees the whole machine, one process reads the GPUs of all ranks', async () => {
-  const script = `while :; do for i in 0 3 7; do echo "$i, GPU-$i, 1, 2, 3, 4, 5, H20"; done; sleep 0.05; done`
+  const lines = 'for i in 0 3 7; do echo "$i, GPU-$i, 1, 2, 3, 4, 5, H20"; done'
+  const script = `while :; do ${lines}; sleep 0.05; done`
   const { driver, starts } = programDriver(script, 'host')
   const { readings, latest } = watch(driver, () => [
     { name: 'b', node: 'n1', gpus: [7] },
@@ -133,7 +134,7 @@ test('a GPU that is lost is known by its place, and reads as unknown', async () 
   ])
 })
 
-test('it is started again when it ends, later each time, at once less late when it had worked', async () => {
+test('it is started again when it ends, later each time, sooner when it had worked', async () => {
   const clock = manualClock()
   const startedAt: number[] = []
   let answers = false

@@ -203,7 +203,7 @@ test('a port where nothing listens, and an engine nobody knows', async () => {
     .toBe('no metric names are known for engine unheard-of')
 })
 
-test('a replica that fails is asked less and less often, and at once again when it is back', async () => {
+test('a replica that fails is asked less and less often, until it is back', async () => {
   let asked = 0
   let well = false
   const { url } = await serve((_, response) => {
