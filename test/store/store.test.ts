@@ -98,14 +98,15 @@ test('what was last applied comes back; a null inventory keeps the one before', 
   const inventory = { path: 'inventory.yaml', text: 'nodes: {}\n# ü\u0000' }
   const manifests = [{ path: 'manifests/a.yaml', text: 'kind: Deployment\n' }]
   expect(store.saveDesired({ inventory, manifests: [] }, true)).toBe(1)
-  expect(store.saveDesired({ inventory: null, manifests }, false)).toBe(2)
+  const stopped = ['qwq-32b']
+  expect(store.saveDesired({ inventory: null, manifests, stopped }, false)).toBe(2)
   await store.close()
   const again = (await opened({ home })).store
   expect(await again.loadDesired()).toEqual({
     generation: 2,
     savedAtMs: 1_700_000_000_000,
     rehearsal: false,
-    files: { inventory, manifests },
+    files: { inventory, manifests, stopped },
   })
   for (let more = 3; more <= 40; more += 1) {
     expect(again.saveDesired({ inventory: null, manifests }, false)).toBe(more)
