@@ -5,7 +5,7 @@
  */
 import { z } from 'zod'
 import { nearest } from '../core/nearest.ts'
-import type { Located, Path, Problem } from './yaml.ts'
+import type { Located, Path, Problem } from './located.ts'
 
 /** Issues that one document may report; the first hundred say what is wrong. */
 const ISSUES_MAX = 100
@@ -80,7 +80,9 @@ const complaint = (
     issue.code === 'invalid_format' ? format(issue) : schema === null ? null : expectation(schema)
   const wanted = expected ?? 'something else'
   if (node === null) return `missing: expected ${wanted}`
-  return `expected ${wanted}, got ${got(issue, node, path)}${hint(schema, node)}`
+  // Under `environment` stand secrets; an error message is no place for them.
+  if (path.includes('environment')) return `expected ${wanted}, got a ${node.kind}`
+  return `expected ${wanted}, got ${got(issue, node)}${hint(schema, node)}`
 }
 
 /** zod's own default messages begin so; any other was written by us, for people. */
@@ -176,11 +178,9 @@ const meant = (word: string, known: readonly string[]): string => {
   return near === null ? '' : ` (did you mean ${JSON.stringify(near)}?)`
 }
 
-/** Under these keys stand secrets; an error message is no place for them. */
-const SECRET = new Set(['environment'])
 const SHOWN_MAX = 60
 
-const got = (issue: z.core.$ZodIssue, node: Located, path: Path): string => {
+const got = (issue: z.core.$ZodIssue, node: Located): string => {
   const length = node.kind === 'list' ? node.items.length : node.source.length
   const sized = issue.code === 'too_big' || issue.code === 'too_small'
   switch (node.kind) {
@@ -192,7 +192,6 @@ const got = (issue: z.core.$ZodIssue, node: Located, path: Path): string => {
       return 'nothing'
     default:
   }
-  if (path.some((step) => SECRET.has(String(step)))) return `a ${node.kind}`
   if (sized && node.kind === 'text' && length > SHOWN_MAX) return `${length} characters`
   const shown = node.kind === 'text' ? String(node.value) : node.source
   return node.kind === 'text' ? JSON.stringify(cut(shown)) : cut(shown)

@@ -20,7 +20,8 @@ import { nearest } from '../core/nearest.ts'
 import type { GpuProfiles } from '../core/profile.ts'
 import { check, placeOf } from './explain.ts'
 import { withLocalShape } from './local.ts'
-import { type Located, type Path, type Problem, readYaml, type YamlText } from './yaml.ts'
+import type { Located, Path, Problem } from './located.ts'
+import { readYaml, type YamlText } from './yaml.ts'
 
 export type LoadAnswer =
   | { readonly ok: true; readonly desired: Desired }
@@ -150,17 +151,19 @@ class Loader {
   }
 
   inventory(file: InputFile | null): Sourced<Inventory> | null {
-    const before = this.#issues.length
     if (file === null) {
       this.#nodesKnown = false
-      if (before === 0) this.say('inventory', 'no inventory is given, and none is in use')
+      if (this.#issues.length === 0)
+        this.say('inventory', 'no inventory is given, and none is in use')
       return null
     }
-    const [document, second] = this.#read(file)
+    const { documents, complete } = this.#read(file)
+    const [document, second] = documents
     const here = this.#documents[document ?? -1]
+    if (!complete) this.#nodesKnown = false
     if (document === undefined || here === undefined) {
       this.#nodesKnown = false
-      if (this.#issues.length === before) this.say(file.path, 'is empty: expected nodes')
+      if (complete) this.say(file.path, 'is empty: expected nodes')
       return null
     }
     const extra = this.#documents[second ?? -1]
@@ -181,11 +184,10 @@ class Loader {
   }
 
   manifest(file: InputFile): void {
-    const before = this.#issues.length
-    const documents = this.#read(file)
-    if (this.#issues.length > before) this.#deploymentsKnown = false
+    const { documents, complete } = this.#read(file)
+    if (!complete) this.#deploymentsKnown = false
     else if (documents.length === 0 && file.text.trim() === '') {
-      this.say(file.path, `is empty: expected a ${kindNames()}`)
+      this.say(file.path, `is empty: expected kind: ${kindNames()}`)
     }
     for (const document of documents) this.#manifestDocument(document)
   }
@@ -207,14 +209,15 @@ class Loader {
     }
   }
 
-  #read(file: InputFile): readonly DocumentId[] {
+  #read(file: InputFile): { documents: readonly DocumentId[]; complete: boolean } {
     const yaml = readYaml(file.text)
     for (const problem of yaml.problems) this.#issues.push(issueAt(file.path, yaml, problem))
     const room = DOCUMENTS_MAX - this.#documents.length
     if (yaml.documents.length > room) this.say(file.path, `more than ${DOCUMENTS_MAX} documents`)
-    return yaml.documents
+    const documents = yaml.documents
       .slice(0, room)
       .map((root) => this.#documents.push({ file: file.path, yaml, root }) - 1)
+    return { documents, complete: yaml.complete && yaml.documents.length <= room }
   }
 
   #manifestDocument(document: DocumentId): void {
@@ -247,7 +250,7 @@ class Loader {
   }
 }
 
-const kindNames = (): string => KINDS.map(({ kind }) => kind).join(' or a ')
+const kindNames = (): string => KINDS.map(({ kind }) => kind).join(' or ')
 
 const wrongKind = (root: Located, kind: Located | undefined): Problem => {
   if (root.kind !== 'map') {

@@ -1,59 +1,33 @@
 /**
  * YAML text to plain values that remember where they stand. YAML 1.2 core: `no` is text. Reads
  * hostile text in bounded time and depth and never throws: what is wrong comes back as problems.
- * Aliases and merge keys are resolved here, under a budget, so that an alias bomb stays small.
  */
+import { Composer, type Document, isScalar, Lexer, LineCounter, Parser } from 'yaml'
 import {
-  Composer,
-  type Document,
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  Lexer,
-  LineCounter,
-  type ParsedNode,
-  Parser,
-  type Scalar,
-  type YAMLMap,
-  type YAMLSeq,
-} from 'yaml'
-
-/** A value and where it stands; `at` is an offset into the text. */
-export type Located = {
-  readonly value: unknown
-  readonly kind: 'map' | 'list' | 'text' | 'number' | 'boolean' | 'nothing'
-  readonly at: number
-  /** A scalar as it is written, for "got …". */
-  readonly source: string
-  readonly entries: ReadonlyMap<string, Entry>
-  readonly items: readonly Located[]
-}
-
-export type Entry = { readonly keyAt: number; readonly node: Located }
-export type Path = readonly (string | number)[]
-
-/** Something that is not as YAML wants it; `path` is empty where there is none yet. */
-export type Problem = { readonly at: number; readonly path: Path; readonly message: string }
+  type Located,
+  type Place,
+  PROBLEMS_MAX,
+  type Problem,
+  Reader,
+  VALUES_MAX,
+} from './located.ts'
 
 export type YamlText = {
-  /** Documents without a problem of their own, in order; nothing but comments is no document. */
+  /** Documents that could be read, in order; nothing but comments is no document. */
   readonly documents: readonly Located[]
+  /** Whether that is all of them: what a key given twice says first is still read. */
+  readonly complete: boolean
   readonly problems: readonly Problem[]
-  /** Line and column, from 1. */
-  place(offset: number): { readonly line: number; readonly column: number }
+  readonly place: Place
 }
 
-/** 1,000 nodes are about 150 KB; a megabyte is no inventory. */
+/** An inventory of 1,000 nodes with every setting is 360 KB. */
 export const TEXT_MAX = 1024 * 1024
 /** Open blocks, lists and keys at once; our schemas need about a dozen. */
 const DEPTH_MAX = 64
-/** Pieces that the lexer cuts a file into: bounds the time to about two seconds. */
+/** Pieces that the lexer cuts a file into, 171,000 for those 1,000 nodes: bounds the time to seconds. */
 const PIECES_MAX = 300_000
-/** Values after aliases are followed; what every file of a large fleet together would have. */
-const VALUES_MAX = 100_000
 const DOCUMENTS_MAX = 1000
-const PROBLEMS_MAX = 20
 
 export const readYaml = (given: string): YamlText => {
   // A byte order mark is allowed and would shift the columns of line 1.
@@ -64,21 +38,23 @@ export const readYaml = (given: string): YamlText => {
     return { line: Math.max(1, line), column: Math.max(1, col) }
   }
   const refused = refusedText(text)
-  if (refused !== null) return { documents: [], problems: [refused], place }
+  if (refused !== null) return { documents: [], complete: false, problems: [refused], place }
   const composed = compose(text)
   const documents: Located[] = []
   const problems: Problem[] = [...composed.problems]
   const budget = { left: VALUES_MAX }
+  let complete = problems.length === 0
   for (const document of composed.documents) {
-    const before = problems.length
-    problems.push(...documentProblems(document, place))
-    if (document.contents === null || problems.length > before) continue
+    const broken = documentProblems(document, place)
+    problems.push(...broken)
     const reader = new Reader(budget, problems, place)
-    const root = reader.read(document.contents, [])
-    if (problems.length === before && !isBlank(document)) documents.push(root)
+    const root =
+      document.contents === null || broken.length > 0 ? null : reader.read(document.contents, [])
+    if (broken.length > 0 || reader.lost) complete = false
+    else if (root !== null && !isBlank(document)) documents.push(root)
     if (budget.left < 0) break
   }
-  return { documents, problems: problems.slice(0, PROBLEMS_MAX), place }
+  return { documents, complete, problems: problems.slice(0, PROBLEMS_MAX), place }
 }
 
 const lineCounter = (text: string): LineCounter => {
@@ -137,7 +113,7 @@ const compose = (text: string): Composed => {
 }
 
 /** One a line: a broken line makes the library report what follows from it too. */
-const documentProblems = (document: Document.Parsed, place: YamlText['place']): Problem[] => {
+const documentProblems = (document: Document.Parsed, place: Place): Problem[] => {
   const byLine = new Map<number, Problem>()
   for (const error of [...document.errors, ...document.warnings].slice(0, 1000)) {
     const { line } = place(error.pos[0])
@@ -165,169 +141,24 @@ const plain = ({ code, message }: Complaint): string => {
       return 'not a key: expected "key: value" (is a ":" missing?)'
     case 'BAD_SCALAR_START':
       return `${message.charAt(0).toLowerCase()}${message.slice(1)}: put the text in quotes`
+    case 'TAG_RESOLVE_FAILED':
+      return `the tag ${message.replace(/^Unresolved tag: /, '').slice(0, 60)} is not read here`
+    case 'BAD_INDENT':
+    case 'MISSING_CHAR':
+      return unclosed(message)
     default:
       return `not valid YAML: ${message.charAt(0).toLowerCase()}${message.slice(1)}`
   }
 }
 
+/** "… must … end with a }" and "Missing closing "quote": what is open is some lines above. */
+const unclosed = (message: string): string => {
+  const [, bracket, quote] = /end with a (.)$|^Missing closing (.)quote/.exec(message) ?? []
+  if (bracket !== undefined) return `expected ${bracket} by here: its other half above is open`
+  if (quote !== undefined) return `expected ${quote} by here: a quote above is not closed`
+  return `not valid YAML: ${message.charAt(0).toLowerCase()}${message.slice(1)}`
+}
+
 /** An empty document, as `---` at the end of a file makes one, says nothing. */
 const isBlank = ({ contents }: Document.Parsed): boolean =>
   isScalar(contents) && contents.value === null && contents.source === ''
-
-const NO_ENTRIES: ReadonlyMap<string, Entry> = new Map()
-
-const CORE_TAGS = ['str', 'int', 'float', 'bool', 'null', 'map', 'seq']
-const CORE = new Set(CORE_TAGS.map((name) => `tag:yaml.org,2002:${name}`))
-
-type Budget = { left: number }
-
-/** Reads one document. It lives as long as that: anchors belong to a document. */
-class Reader {
-  readonly #anchors = new Map<string, ParsedNode>()
-  /** Anchored nodes that are being read: an alias to one of them would never end. */
-  readonly #open = new Set<ParsedNode>()
-  readonly #budget: Budget
-  readonly #problems: Problem[]
-  readonly #place: YamlText['place']
-
-  constructor(budget: Budget, problems: Problem[], place: YamlText['place']) {
-    this.#budget = budget
-    this.#problems = problems
-    this.#place = place
-  }
-
-  read(node: ParsedNode, path: Path): Located {
-    const at = node.range[0]
-    this.#budget.left -= 1
-    if (this.#budget.left < 0) {
-      const message = `more than ${VALUES_MAX} values once aliases are followed`
-      if (this.#budget.left === -1) this.#complain(at, [], message)
-      return nothing(at)
-    }
-    if (isAlias(node)) return this.#alias(node.source, at, path)
-    if (node.anchor !== undefined) this.#anchors.set(node.anchor, node)
-    if (node.tag !== undefined && !CORE.has(node.tag)) {
-      this.#complain(at, path, `the tag ${node.tag.slice(0, 60)} is not read here`)
-      return nothing(at)
-    }
-    this.#open.add(node)
-    const read = isScalar(node)
-      ? this.#scalar(node, path)
-      : isMap(node)
-        ? this.#map(node, path)
-        : this.#list(node, path)
-    this.#open.delete(node)
-    return read
-  }
-
-  #complain(at: number, path: Path, message: string): void {
-    if (this.#problems.length < PROBLEMS_MAX) this.#problems.push({ at, path, message })
-  }
-
-  #alias(name: string, at: number, path: Path): Located {
-    const target = this.#anchors.get(name)
-    const shown = name.slice(0, 60)
-    if (target === undefined) {
-      this.#complain(at, path, `the alias *${shown} names no anchor above it`)
-      return nothing(at)
-    }
-    if (this.#open.has(target)) {
-      this.#complain(at, path, `the alias *${shown} contains itself`)
-      return nothing(at)
-    }
-    return this.read(target, path)
-  }
-
-  #scalar(node: Scalar.Parsed, path: Path): Located {
-    const { value, source } = node
-    const at = node.range[0]
-    const kind =
-      typeof value === 'string'
-        ? 'text'
-        : typeof value === 'number'
-          ? 'number'
-          : typeof value === 'boolean'
-            ? 'boolean'
-            : 'nothing'
-    if (kind === 'nothing' && value !== null) this.#complain(at, path, 'expected a plain value')
-    return { value: value ?? null, kind, at, source, entries: NO_ENTRIES, items: [] }
-  }
-
-  #list(node: YAMLSeq.Parsed, path: Path): Located {
-    const items: Located[] = []
-    for (const [index, item] of node.items.entries()) {
-      if (this.#budget.left < 0) break
-      items.push(
-        isNode(item) ? this.read(item, [...path, index]) : this.#pairInList(node, [...path, index]),
-      )
-    }
-    const value = items.map((item) => item.value)
-    return { ...nothing(node.range[0]), value, kind: 'list', items }
-  }
-
-  #pairInList(node: YAMLSeq.Parsed, path: Path): Located {
-    this.#complain(node.range[0], path, 'a key inside [ ]: expected a list of values')
-    return nothing(node.range[0])
-  }
-
-  #map(node: YAMLMap.Parsed, path: Path): Located {
-    const entries = new Map<string, Entry>()
-    const merged: Located[] = []
-    for (const { key, value } of node.items) {
-      if (this.#budget.left < 0) break
-      const keyAt = key?.range[0] ?? node.range[0]
-      const name = this.#key(key, keyAt, path)
-      if (name === null) continue
-      const child = value === null ? nothing(keyAt) : this.read(value, [...path, name])
-      const before = entries.get(name)
-      if (name === '<<' && isScalar(key) && key.type === 'PLAIN') merged.push(child)
-      else if (before === undefined) entries.set(name, { keyAt, node: child })
-      else {
-        const { line } = this.#place(before.keyAt)
-        this.#complain(keyAt, [...path, name], `given twice, first in line ${line}`)
-      }
-    }
-    for (const source of merged) this.#merge(entries, source, path)
-    const value = Object.fromEntries([...entries].map(([name, entry]) => [name, entry.node.value]))
-    return { ...nothing(node.range[0]), value, kind: 'map', entries }
-  }
-
-  #key(key: ParsedNode | null, at: number, path: Path): string | null {
-    if (!isScalar(key) || key.source === '') {
-      const shape =
-        key === null || isScalar(key) ? 'no key before the ":"' : 'a key that is no text'
-      this.#complain(at, path, `${shape}: put text that begins with { or [ in quotes`)
-      return null
-    }
-    this.#budget.left -= 1
-    if (key.anchor !== undefined) this.#anchors.set(key.anchor, key)
-    // Numbers and the like stand for the text that was written: a node may be called 01.
-    const name = typeof key.value === 'string' ? key.value : key.source
-    if (name === '__proto__') {
-      this.#complain(at, path, '__proto__ is not allowed as a key')
-      return null
-    }
-    return name
-  }
-
-  /** `<<: *base` or `<<: [*a, *b]`: keys that are not given yet (yaml.org/type/merge). */
-  #merge(entries: Map<string, Entry>, source: Located, path: Path): void {
-    const sources = source.kind === 'list' ? source.items : [source]
-    for (const { kind, at, entries: given } of sources) {
-      if (kind !== 'map') this.#complain(at, [...path, '<<'], 'expected a map to merge')
-      for (const [name, entry] of given) if (!entries.has(name)) entries.set(name, entry)
-    }
-  }
-}
-
-const nothing = (at: number): Located => ({
-  value: null,
-  kind: 'nothing',
-  at,
-  source: '',
-  entries: NO_ENTRIES,
-  items: [],
-})
-
-const isNode = (item: unknown): item is ParsedNode =>
-  isScalar(item) || isMap(item) || isSeq(item) || isAlias(item)

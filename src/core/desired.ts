@@ -66,14 +66,15 @@ export const findings = (given: Parts): readonly Finding[] => {
 type Guess = (word: string, known: Iterable<string>) => string
 type Asked = Parts & { readonly guess: Guess }
 
-/** Looking for the nearest of many names takes a while: hostile input gets no more than this. */
-const GUESSES_MAX = 50
+/** The nearest of many names takes a while to find: at most so often, among so many. */
+const GUESSES_MAX = 20
+const GUESSED_FROM_MAX = 1000
 
 const guesser = (): Guess => {
   let left = GUESSES_MAX
   return (word, known) => {
     left -= 1
-    const near = left < 0 ? null : nearest(word, [...known])
+    const near = left < 0 ? null : nearest(word, [...known].slice(0, GUESSED_FROM_MAX))
     return near === null ? '' : ` (did you mean ${JSON.stringify(near)}?)`
   }
 }
@@ -227,7 +228,7 @@ const unknownModel = ({ weights }: Deployment, guess: Guess): Local => {
         : 'path'
   const name = (weights[source] ?? '').slice(0, 200)
   const near = source === 'path' ? '' : guess(name, knownRepositories)
-  const message = `the shape of ${name} is not known here: give its architecture${near}`
+  const message = `the shape of ${name} is not known here: add an architecture${near}`
   return { path: ['weights', source], message }
 }
 

@@ -15,7 +15,7 @@ export const Name = z
 const Address = z
   .string()
   .regex(
-    /^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$/,
+    /^(::)?[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$/,
     'expected an IP address or a host name',
   )
 
