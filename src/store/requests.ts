@@ -8,9 +8,16 @@ export const REQUESTS_MAX = 100_000
 /** 19 values a row; SQLite takes 32,766 in one statement. */
 const CHUNK = 500
 
+/** Token counts come from engines: one that is no count must not lose the batch it is in. */
+const whole = (value: number | null): number | null =>
+  value !== null && Number.isSafeInteger(Math.round(value)) ? Math.round(value) : null
+
+const finite = (value: number | null): number | null =>
+  value !== null && Number.isFinite(value) ? value : null
+
 const rowOf = (request: FinishedRequest) => ({
   id: request.id,
-  accepted_at_ms: Math.round(request.acceptedAtMs),
+  accepted_at_ms: whole(request.acceptedAtMs) ?? 0,
   path: request.path,
   consumer: request.consumer,
   key_id: request.key,
@@ -19,15 +26,15 @@ const rowOf = (request: FinishedRequest) => ({
   deployment: request.deployment,
   replica: request.replica,
   stream: request.stream ? 1 : 0,
-  status: request.status,
+  status: whole(request.status) ?? 0,
   outcome: request.outcome,
   reason: request.reason,
-  prompt_tokens: request.promptTokens,
-  completion_tokens: request.completionTokens,
-  cached_tokens: request.cachedTokens,
-  reasoning_tokens: request.reasoningTokens,
-  ttft_ms: request.ttftMs,
-  duration_ms: request.durationMs,
+  prompt_tokens: whole(request.promptTokens),
+  completion_tokens: whole(request.completionTokens),
+  cached_tokens: whole(request.cachedTokens),
+  reasoning_tokens: whole(request.reasoningTokens),
+  ttft_ms: finite(request.ttftMs),
+  duration_ms: finite(request.durationMs) ?? 0,
 })
 
 const requestOf = (row: Selectable<Tables['requests']>): FinishedRequest => ({

@@ -162,16 +162,45 @@ test('any request that a gateway could report is read back equal', async () => {
   const tokens = fc.option(fc.nat(2 ** 31))
   let serial = 0
   await fc.assert(
-    fc.asyncProperty(text, text, tokens, fc.double({ min: 0, max: 1e9 }), async (...values) => {
-      const [consumer, reason, promptTokens, durationMs] = values
-      serial += 1
-      const request = finished(`r${serial}`, { consumer, reason, promptTokens, durationMs })
-      store.recordRequests([request])
-      const [read] = await store.recentRequests(1)
-      expect(read).toEqual(request)
-    }),
+    fc.asyncProperty(
+      text,
+      text,
+      tokens,
+      fc.double({ min: 0, max: 1e9, noNaN: true }),
+      async (...values) => {
+        const [consumer, reason, promptTokens, durationMs] = values
+        serial += 1
+        const request = finished(`r${serial}`, { consumer, reason, promptTokens, durationMs })
+        store.recordRequests([request])
+        const [read] = await store.recentRequests(1)
+        expect(read).toEqual(request)
+      },
+    ),
     { numRuns: 60 },
   )
+})
+
+test('a number that is none is unknown, and loses nothing beside it', async () => {
+  const { store } = await opened()
+  const odd = finished('odd', {
+    promptTokens: Number.NaN,
+    completionTokens: 1e300,
+    cachedTokens: Number.POSITIVE_INFINITY,
+    reasoningTokens: 2.4,
+    ttftMs: Number.NEGATIVE_INFINITY,
+    durationMs: Number.NaN,
+  })
+  store.recordRequests([finished('before'), odd, finished('after')])
+  expect((await store.recentRequests(5)).map(({ id }) => id)).toEqual(['after', 'odd', 'before'])
+  expect((await store.recentRequests(5))[1]).toEqual({
+    ...odd,
+    promptTokens: null,
+    completionTokens: null,
+    cachedTokens: null,
+    reasoningTokens: 2,
+    ttftMs: null,
+    durationMs: 0,
+  })
 })
 
 test('audit keeps who did what, newest first', async () => {
