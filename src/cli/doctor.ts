@@ -5,6 +5,7 @@
 import { connect } from 'node:net'
 import { runtimes } from '../../runtimes/index.ts'
 import type { Settings } from '../config.ts'
+import { emptyNodes } from '../control/wanted.ts'
 import type { Desired } from '../core/desired.ts'
 import { GPU_QUERY, parseGpuLine } from '../core/gpu.ts'
 import type { NodeSpec } from '../core/inventory.ts'
@@ -34,7 +35,7 @@ export const doctor = async (settings: Settings, { json }: Flags): Promise<ExitC
   const { desired } = inputs
   const planned = plan({
     desired,
-    observed: [],
+    observed: emptyNodes(desired),
     runtimes,
     options: { rehearsalSpeed: settings.rehearsalSpeed },
   })

@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { runtimes } from '../../runtimes/index.ts'
 import type { Settings } from '../config.ts'
+import { emptyNodes } from '../control/wanted.ts'
 import type { Desired } from '../core/desired.ts'
 import { planText } from '../core/plan-text.ts'
 import { plan as planFor } from '../core/planner.ts'
@@ -56,7 +57,7 @@ export const plan = async (settings: Settings, { json }: Flags): Promise<ExitCod
 const offline = (settings: Settings, desired: Desired): Answer => {
   const made = planFor({
     desired,
-    observed: [],
+    observed: emptyNodes(desired),
     runtimes,
     options: { rehearsalSpeed: settings.rehearsalSpeed },
   })

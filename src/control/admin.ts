@@ -136,7 +136,7 @@ const planAnswer = (options: AdminOptions, files: InputFiles): PlanAnswer => {
   const checked = options.wanted.check(files)
   if (!checked.ok) return checked
   const { rehearse, wanted } = options
-  const plan = wanted.plan(checked.desired)
+  const plan = wanted.plan(checked.desired, 'empty')
   const text = planText(plan, { rehearsal: rehearse, color: false })
   return { ok: true, plan, text, rehearsal: rehearse }
 }

@@ -67,11 +67,13 @@ export class Wanted {
     return { ok: true, desired }
   }
 
-  plan(desired: Desired): Plan {
+  /** `unseen`: whether a node nobody has looked at yet may be planned on, as if it were empty. */
+  plan(desired: Desired, unseen: 'empty' | 'unknown' = 'unknown'): Plan {
     const { runtimes, rehearsalSpeed, fleet } = this.#options
+    const observed = remembered(fleet)
     return plan({
       desired,
-      observed: remembered(fleet),
+      observed: unseen === 'empty' ? [...observed, ...emptyNodes(desired, observed)] : observed,
       runtimes,
       options: { rehearsalSpeed },
     })
@@ -103,6 +105,15 @@ export class Wanted {
     fleet.planned(plan, timeouts, clock.now())
   }
 }
+
+/** Nodes of the inventory that are not among `observed`, as if they were there and empty. */
+export const emptyNodes = (
+  { inventory }: Pick<Desired, 'inventory'>,
+  observed: readonly NodeObservation[] = [],
+): readonly NodeObservation[] =>
+  inventory.nodes
+    .filter(({ name }) => !observed.some(({ node }) => node === name))
+    .map(({ name }) => ({ node: name, reachable: true, containers: [], readAtMs: 0 }))
 
 const shapeOf = (fleet: Fleet): string =>
   JSON.stringify(
