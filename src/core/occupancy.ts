@@ -4,6 +4,7 @@
  */
 import type { NodeSpec } from './inventory.ts'
 import type { ReplicaId } from './plan.ts'
+import { ranges } from './units.ts'
 
 /** Replicas on one cpu node; its memory is not checked, so the number only bounds the ports. */
 export const CPU_SLOTS = 8
@@ -19,12 +20,33 @@ export type Machine = {
 
 type Mutable = { node: NodeSpec; size: number; holders: (ReplicaId | null)[]; free: number }
 
+/** `GPU 0-3 held by a/0; GPU 4 held by b/0, which this plan stops`. */
+const holderWords = ({ node, holders }: Machine, leaving: ReadonlySet<ReplicaId>): string => {
+  const by = new Map<ReplicaId, number[]>()
+  for (const [index, holder] of holders.entries()) {
+    if (holder === null) continue
+    const indices = by.get(holder)
+    if (indices === undefined) by.set(holder, [index])
+    else indices.push(index)
+  }
+  const what = node.device === 'cpu' ? 'slot' : 'GPU'
+  return [...by]
+    .map(([id, indices]) => {
+      const soon = leaving.has(id) ? ', which this plan stops' : ''
+      return `${what} ${ranges(indices)} held by ${id}${soon}`
+    })
+    .join('; ')
+}
+
 export class Occupancy {
   readonly #machines: ReadonlyMap<string, Mutable>
   readonly #held = new Map<ReplicaId, { machine: Mutable; index: number }[]>()
+  readonly #leaving: ReadonlySet<ReplicaId>
+  readonly #words = new Map<string, string>()
 
   /** In the order of names, so that a plan does not depend on the order of a file. */
-  constructor(nodes: readonly NodeSpec[]) {
+  constructor(nodes: readonly NodeSpec[], leaving: ReadonlySet<ReplicaId> = new Set()) {
+    this.#leaving = leaving
     const sorted = [...nodes].sort((a, b) => (a.name < b.name ? -1 : 1))
     this.#machines = new Map(
       sorted.map((node) => {
@@ -42,12 +64,23 @@ export class Occupancy {
     return this.#machines.get(node) ?? null
   }
 
+  /** Who holds what on a machine; asked for each replica anew, so remembered until it changes. */
+  heldWords(machine: Machine): string {
+    const { name } = machine.node
+    const known = this.#words.get(name)
+    if (known !== undefined) return known
+    const words = holderWords(machine, this.#leaving)
+    this.#words.set(name, words)
+    return words
+  }
+
   /** Indices outside the node and indices held already are left as they are. */
   hold(node: string, indices: readonly number[], id: ReplicaId): void {
     const machine = this.#machines.get(node)
     if (machine === undefined) return
     const held = this.#held.get(id) ?? []
     this.#held.set(id, held)
+    this.#words.delete(node)
     for (const index of indices) {
       if (machine.holders[index] !== null) continue
       machine.holders[index] = id
@@ -61,6 +94,7 @@ export class Occupancy {
     for (const { machine, index } of this.#held.get(id) ?? []) {
       machine.holders[index] = null
       machine.free += 1
+      this.#words.delete(machine.node.name)
     }
     this.#held.delete(id)
   }

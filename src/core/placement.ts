@@ -8,7 +8,6 @@ import type { Fit } from './fit.ts'
 import type { NodeSpec } from './inventory.ts'
 import type { Architecture, Deployment } from './manifest.ts'
 import { choose, type Machine, type Occupancy } from './occupancy.ts'
-import type { ReplicaId } from './plan.ts'
 import type { GpuProfiles } from './profile.ts'
 import { plural, ranges, thousands } from './units.ts'
 import { weightsProblem } from './weights.ts'
@@ -33,8 +32,6 @@ export type Scene = {
   readonly profiles: GpuProfiles
   /** Nodes that cannot be reached or were not observed yet, and why. */
   readonly away: ReadonlyMap<string, string>
-  /** Replicas that this plan stops: their GPUs come free, but not within this plan. */
-  readonly leaving: ReadonlySet<ReplicaId>
 }
 
 export type Rejection = { readonly node: string; readonly reason: string }
@@ -127,13 +124,13 @@ export const place = (
   const missing = nodes - pinned.size
   const taken = new Set([...pinned.values()].map(({ node }) => node.name))
   const kind = [...pinned.values()].map(({ node }) => kindOf(node))[0]
-  const open = eligible.filter(
-    ({ node, free }) =>
-      free >= seatsOn(demand, node) &&
-      !taken.has(node.name) &&
-      (kind === undefined || kindOf(node) === kind),
-  )
-  const chosen = missing === 1 ? first(open, demand, scene) : group(open, demand, scene, missing)
+  const isOpen = ({ node, free }: Machine): boolean =>
+    free >= seatsOn(demand, node) &&
+    (pinned.size === 0 || (!taken.has(node.name) && kindOf(node) === kind))
+  const chosen =
+    missing === 1
+      ? first(eligible, isOpen, demand, scene)
+      : group(eligible.filter(isOpen), demand, scene, missing)
   if (chosen === null) return { seats: null, rejected: whyNot(demand, scene, eligible, rejected) }
   const joined = [...chosen]
   const seats = Array.from({ length: nodes }, (_, rank) => {
@@ -144,14 +141,13 @@ export const place = (
   }).filter((seat) => seat !== null)
   if (seats.length < nodes)
     return { seats: null, rejected: whyNot(demand, scene, eligible, rejected) }
-  const names = new Set(seats.map(({ node }) => node.name))
-  const others = eligible.filter(({ node }) => !names.has(node.name))
+  const others = firstOthers(eligible, seats)
   return {
     seats,
     reason: reasonOf(seats, chosen),
     rejected: shown(
-      [...whyOthers(others, chosen, demand, scene), ...rejected],
-      others.length + rejected.length,
+      [...whyOthers(others, chosen, demand, scene), ...rejected.slice(0, REJECTED_MAX + 1)],
+      eligible.length - seats.length + rejected.length,
     ),
   }
 }
@@ -172,26 +168,30 @@ const seatOn = (machine: Machine, demand: Demand): Seat | null => {
 
 /** Least left free, then least VRAM, then the smaller machine; names decide ties. */
 const better = (a: Machine, b: Machine, demand: Demand, { profiles }: Scene): number => {
-  const left = (one: Machine) => one.free - seatsOn(demand, one.node)
-  const memory = ({ node }: Machine) =>
-    profiles.get(node.gpus?.profile ?? '')?.memoryBytes.value ?? 0
-  const device = ({ node }: Machine) => (node.device === 'cpu' ? 1 : 0)
-  return (
-    device(a) - device(b) ||
-    left(a) - left(b) ||
-    memory(a) - memory(b) ||
-    a.size - b.size ||
-    (a.node.name < b.node.name ? -1 : a.node.name > b.node.name ? 1 : 0)
-  )
+  const device = Number(a.node.device === 'cpu') - Number(b.node.device === 'cpu')
+  if (device !== 0) return device
+  const left = a.free - seatsOn(demand, a.node) - (b.free - seatsOn(demand, b.node))
+  if (left !== 0) return left
+  if (a.node.gpus?.profile !== b.node.gpus?.profile) {
+    const memory = vram(a, profiles) - vram(b, profiles)
+    if (memory !== 0) return memory
+  }
+  if (a.size !== b.size) return a.size - b.size
+  return a.node.name < b.node.name ? -1 : a.node.name > b.node.name ? 1 : 0
 }
 
+const vram = ({ node }: Machine, profiles: GpuProfiles): number =>
+  profiles.get(node.gpus?.profile ?? '')?.memoryBytes.value ?? 0
+
 const first = (
-  open: readonly Machine[],
+  eligible: readonly Machine[],
+  isOpen: (machine: Machine) => boolean,
   demand: Demand,
   scene: Scene,
 ): readonly Machine[] | null => {
   let best: Machine | null = null
-  for (const machine of open) {
+  for (const machine of eligible) {
+    if (!isOpen(machine)) continue
     if (best === null || better(machine, best, demand, scene) < 0) best = machine
   }
   return best === null ? null : [best]
@@ -236,6 +236,16 @@ const reasonOf = (seats: readonly Seat[], chosen: readonly Machine[]): string =>
   return `${parts.join(', ')}: ${why}${note}`
 }
 
+/** As many as are shown: the rest is only counted. */
+const firstOthers = (eligible: readonly Machine[], seats: readonly Seat[]): readonly Machine[] => {
+  const others: Machine[] = []
+  for (const machine of eligible) {
+    if (others.length > REJECTED_MAX) break
+    if (!seats.some(({ node }) => node.name === machine.node.name)) others.push(machine)
+  }
+  return others
+}
+
 const whyOthers = (
   others: readonly Machine[],
   chosen: readonly Machine[],
@@ -244,7 +254,7 @@ const whyOthers = (
 ): readonly Rejection[] => {
   const kinds = new Set(chosen.map(({ node }) => kindOf(node)))
   const best = Math.max(...chosen.map(({ node, free }) => free - seatsOn(demand, node)))
-  return others.slice(0, REJECTED_MAX + 1).map((machine) => {
+  return others.map((machine) => {
     const { node, free } = machine
     const need = seatsOn(demand, node)
     const reason =
@@ -274,21 +284,12 @@ const whyNot = (
         : `free, but ${nodes} free nodes of one kind (${kindOf(machine.node)}) are needed`
     return { node: machine.node.name, reason }
   })
-  return shown([...full, ...rejected], eligible.length + rejected.length)
+  const some = [...full, ...rejected.slice(0, REJECTED_MAX + 1)]
+  return shown(some, eligible.length + rejected.length)
 }
 
-const heldWords = ({ holders, free, node }: Machine, need: number, { leaving }: Scene): string => {
-  const by = new Map<ReplicaId, number[]>()
-  holders.forEach((holder, index) => {
-    if (holder !== null) by.set(holder, [...(by.get(holder) ?? []), index])
-  })
-  const what = node.device === 'cpu' ? 'slot' : 'GPU'
-  const parts = [...by].map(([id, indices]) => {
-    const soon = leaving.has(id) ? ', which this plan stops' : ''
-    return `${what} ${ranges(indices)} held by ${id}${soon}`
-  })
-  return `${free} of ${holders.length} free, ${need} needed: ${parts.join('; ')}`
-}
+const heldWords = (machine: Machine, need: number, { occupancy }: Scene): string =>
+  `${machine.free} of ${machine.size} free, ${need} needed: ${occupancy.heldWords(machine)}`
 
 /** A plan for a thousand nodes is still read by a person. */
 const REJECTED_MAX = 50

@@ -71,9 +71,10 @@ const sceneOf = (
     if (one === undefined) away.set(name, 'not observed yet')
     else if (!one.reachable) away.set(name, `unreachable: ${one.reason}`)
   }
-  const occupancy = new Occupancy(inventory.nodes)
+  // What leaves holds its GPUs still: they come free, but not within this plan.
   const leaving = new Set([...found.keys()].filter((id) => !wanted.has(id)))
-  const scene = { occupancy, profiles, away, leaving }
+  const occupancy = new Occupancy(inventory.nodes, leaving)
+  const scene = { occupancy, profiles, away }
   // Where two claim the same GPU, the wanted one has it: the other is about to be stopped.
   const claims = [...found.values()].toSorted(
     (a, b) => Number(leaving.has(a.id)) - Number(leaving.has(b.id)) || (a.id < b.id ? -1 : 1),

@@ -26,7 +26,7 @@ export const plural = (count: number, word: string): string =>
 
 /** 0, 1, 2, 5 -> `0-2,5`: how GPU indices are written. */
 export const ranges = (indices: readonly number[]): string => {
-  const sorted = [...indices].sort((a, b) => a - b)
+  const sorted = indices.toSorted((a, b) => a - b)
   const runs: [number, number][] = []
   for (const index of sorted) {
     const last = runs.at(-1)
