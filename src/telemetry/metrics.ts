@@ -71,8 +71,12 @@ const count = (metrics: Declarations, request: FinishedRequest, labels: Labels):
   const status = `${Math.floor(request.status / 100)}xx`
   metrics.requests.inc({ route, status, outcome: request.outcome })
   metrics.consumerRequests.inc({ consumer })
-  metrics.duration.observe({ route }, request.durationMs / 1000)
-  if (request.ttftMs !== null) metrics.ttft.observe({ route }, request.ttftMs / 1000)
+  // Figures come from engines in the end; prom-client throws at what is no number.
+  if (Number.isFinite(request.durationMs)) {
+    metrics.duration.observe({ route }, request.durationMs / 1000)
+  }
+  if (request.ttftMs !== null && Number.isFinite(request.ttftMs))
+    metrics.ttft.observe({ route }, request.ttftMs / 1000)
   const tokens = {
     prompt: request.promptTokens,
     completion: request.completionTokens,
@@ -80,7 +84,7 @@ const count = (metrics: Declarations, request: FinishedRequest, labels: Labels):
     reasoning: request.reasoningTokens,
   }
   for (const [kind, amount] of Object.entries(tokens)) {
-    if (amount === null || amount <= 0) continue
+    if (amount === null || !Number.isSafeInteger(amount) || amount <= 0) continue
     metrics.tokens.inc({ route, kind }, amount)
     metrics.consumerTokens.inc({ consumer, kind }, amount)
   }

@@ -90,6 +90,16 @@ test('what a client sends cannot make series without end', async () => {
   expect(later('penstock_consumer_requests_total', { consumer: 'consumer-7' })).toEqual([2])
 })
 
+test('figures that are no numbers are left out, the request is counted', async () => {
+  const metrics = createMetrics({ version: '0.1.0' })
+  const odd = { promptTokens: Number.NaN, completionTokens: -5, ttftMs: Number.NaN }
+  metrics.observeRequest(request('a', NOW_MS, { ...odd, durationMs: Number.POSITIVE_INFINITY }))
+  const value = await read(metrics)
+  expect(value('penstock_requests_total')).toEqual([1])
+  expect(value('penstock_tokens_total', { kind: 'prompt' })).toEqual([])
+  expect(value('penstock_request_duration_seconds_count')).toEqual([])
+})
+
 test('the fleet is exported as the view has it', async () => {
   const value = await read(full())
   const r1 = { deployment: 'deepseek-r1', replica: 'deepseek-r1/0' }
