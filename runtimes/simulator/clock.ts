@@ -1,0 +1,34 @@
+/** The simulator's only clock and timers: simulated milliseconds run `speed` times faster. */
+export class SimulatedClock {
+  readonly speed: number
+  readonly #startMs = performance.now()
+
+  constructor(speed: number) {
+    this.speed = speed
+  }
+
+  /** Simulated milliseconds since the process began. */
+  now(): number {
+    return (performance.now() - this.#startMs) * this.speed
+  }
+
+  /** Unix seconds, real: what `created` carries. */
+  epochSeconds(): number {
+    return Math.floor(Date.now() / 1000)
+  }
+
+  /** Real milliseconds for a simulated span, within what setTimeout can hold. */
+  realMs(simulatedMs: number): number {
+    return Math.min(2 ** 31 - 1, Math.max(0, simulatedMs / this.speed))
+  }
+
+  /** Runs once after a simulated span; returns how to cancel. */
+  after(simulatedMs: number, run: () => void): () => void {
+    const timer = setTimeout(run, this.realMs(simulatedMs))
+    return () => clearTimeout(timer)
+  }
+
+  sleep(simulatedMs: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, this.realMs(simulatedMs)))
+  }
+}

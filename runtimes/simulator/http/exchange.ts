@@ -1,0 +1,269 @@
+/**
+ * One request being answered: several sequences (`n`, several prompts) that share one response.
+ * Tokens gather as text and leave once per flush, so that under load several share a chunk.
+ */
+import { randomUUID } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import type { Sequence } from '../physics/sequence.ts'
+import type { SequenceListener } from '../runner.ts'
+import { Answer } from '../text/answer.ts'
+import { type Ask, answerPlan, promptTokens } from './ask.ts'
+import type { Choice, Dialect, Ending, Head, Usage } from './dialect.ts'
+import type { Service } from './service.ts'
+import { type Refusal, sendJson } from './wire.ts'
+
+/** One entry of `choices`. */
+type Part = {
+  readonly index: number
+  readonly answer: Answer
+  readonly promptText: string
+  readonly callId: string
+  sequence: Sequence | null
+  reasoning: string
+  content: string
+  tool: string
+  tokens: string[]
+  toolStarted: boolean
+  roleSent: boolean
+  ended: boolean
+}
+
+const DEAD: Refusal = {
+  kind: 'dead',
+  status: 500,
+  message: 'EngineCore encountered an issue. See stack trace (above) for the root cause.',
+  param: null,
+}
+
+export class Exchange {
+  readonly #service: Service
+  readonly #ask: Ask
+  readonly #response: ServerResponse
+  readonly #dialect: Dialect
+  readonly #head: Head
+  readonly #parts: Part[] = []
+  #open = 0
+  #failed = false
+
+  constructor(service: Service, ask: Ask, response: ServerResponse) {
+    this.#service = service
+    this.#ask = ask
+    this.#response = response
+    this.#dialect = service.dialect
+    this.#head = {
+      kind: ask.kind,
+      id: `${ask.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${hex()}`,
+      created: service.clock.epochSeconds(),
+      model: ask.model,
+    }
+  }
+
+  start(): void {
+    const { settings, runner } = this.#service
+    const { stream } = this.#ask
+    if (runner.engine.full) {
+      this.#refuse({
+        kind: 'queue',
+        status: 503,
+        message: 'The request queue is full.',
+        param: null,
+      })
+      return
+    }
+    this.#response.once('close', () => this.#closed())
+    // vLLM's StreamingResponse sends its head at once; SGLang awaits the first chunk.
+    if (stream && settings.engine === 'vllm') this.#writeHead()
+    for (const prompt of this.#ask.prompts) {
+      const ids = prompt.tokens.toArray()
+      for (let copy = 0; copy < this.#ask.n; copy += 1) {
+        const index = this.#parts.length
+        const part = newPart(index, new Answer(answerPlan(this.#ask, prompt, index)), prompt.echo)
+        this.#parts.push(part)
+        this.#submit(part, ids)
+      }
+    }
+    if (this.#open === 0 && !this.#response.writableEnded) this.#complete()
+  }
+
+  #submit(part: Part, prompt: Int32Array): void {
+    const { maxTokens, priority, salt, n } = this.#ask
+    const input = { prompt, maxTokens, priority, salt, source: part.answer, siblings: n }
+    part.sequence = this.#service.runner.submit(input, this.#listener(part))
+    if (part.sequence === null) part.ended = true
+    else this.#open += 1
+  }
+
+  #listener(part: Part): SequenceListener {
+    return {
+      token: () => this.#token(part),
+      finished: (sequence) => this.#finished(part, sequence),
+      flush: () => this.#flush(part),
+    }
+  }
+
+  #token(part: Part): void {
+    const { answer } = part
+    const { piece, channel } = answer
+    if (channel === 'reasoning') part.reasoning += piece
+    else if (channel === 'tool') part.tool += piece
+    else part.content += piece
+    if (this.#ask.logprobs && piece !== '') part.tokens.push(piece)
+  }
+
+  #finished(part: Part, sequence: Sequence): void {
+    part.ended = true
+    this.#open -= 1
+    if (sequence.finish === 'error') this.#failed = true
+    if (sequence.finish === 'length') part.content += part.answer.rest()
+    if (this.#ask.stream && !this.#failed && sequence.finish !== 'abort') {
+      this.#flush(part)
+      this.#write(this.#dialect.ending(this.#head.kind, part.index, ending(part)))
+    }
+    if (this.#open === 0 && this.#parts.every(({ ended }) => ended)) this.#complete()
+  }
+
+  /** Sends what has gathered; waits while the client reads slower than the engine writes. */
+  #flush(part: Part): void {
+    if (!this.#ask.stream || this.#failed || this.#response.writableEnded) return
+    if (this.#response.writableNeedDrain && !part.ended) return
+    const every = this.#service.settings.streamInterval
+    const produced = part.sequence?.produced ?? 0
+    if (every > 1 && !part.ended && produced > 1 && produced % every !== 0) return
+    this.#writeHead()
+    if (!part.roleSent) this.#opening(part)
+    if (part.reasoning === '' && part.content === '' && part.tool === '') return
+    const { kind } = this.#head
+    const calls = this.#ask.tool !== null && part.tool !== ''
+    const tool = calls ? this.#toolPiece(part) : null
+    const { index, reasoning, content } = part
+    const logprobs = this.#ask.logprobs ? part.tokens : null
+    this.#write(this.#dialect.piece(kind, { index, reasoning, content, tool, logprobs }))
+    part.reasoning = ''
+    part.content = ''
+    part.tool = ''
+    if (this.#ask.logprobs) part.tokens = []
+  }
+
+  #opening(part: Part): void {
+    part.roleSent = true
+    if (this.#head.kind === 'chat') this.#write(this.#dialect.role(part.index))
+    else if (this.#ask.echo) part.content = part.promptText + part.content
+  }
+
+  #toolPiece(part: Part) {
+    const first = !part.toolStarted
+    part.toolStarted = true
+    return { name: this.#ask.tool?.name ?? '', id: part.callId, first, arguments: part.tool }
+  }
+
+  #write(choice: string): void {
+    const { continuousUsage, includeUsage } = this.#ask
+    const usage = continuousUsage
+      ? this.#dialect.usage(this.#usage())
+      : includeUsage
+        ? null
+        : undefined
+    this.#response.write(this.#dialect.chunk(this.#head, choice, usage))
+  }
+
+  #writeHead(): void {
+    if (this.#response.headersSent) return
+    this.#response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' })
+    this.#response.flushHeaders()
+  }
+
+  #complete(): void {
+    const { stream, includeUsage } = this.#ask
+    if (this.#response.writableEnded || this.#response.destroyed) return
+    if (this.#failed) {
+      if (!stream || !this.#response.headersSent)
+        sendJson(this.#response, this.#dialect.error(DEAD))
+      else this.#response.end(`${this.#dialect.streamError(DEAD)}data: [DONE]\n\n`)
+      return
+    }
+    const usage = this.#dialect.usage(this.#usage())
+    if (!stream) {
+      const choices = this.#parts.map((part) => this.#choice(part))
+      sendJson(this.#response, {
+        status: 200,
+        body: this.#dialect.whole(this.#head, choices, usage),
+      })
+      return
+    }
+    const tail = includeUsage ? this.#dialect.chunk(this.#head, '', usage) : ''
+    this.#response.end(`${tail}data: [DONE]\n\n`)
+  }
+
+  #choice(part: Part): Choice {
+    const tool = this.#ask.tool
+    const thinks = this.#ask.plan.thinks
+    const echo = this.#ask.echo ? part.promptText : ''
+    const cutInThought = thinks && part.content === '' && part.tool === ''
+    return {
+      index: part.index,
+      reasoning: thinks ? part.reasoning : null,
+      content: cutInThought ? null : echo + part.content,
+      tool:
+        tool === null || part.tool === ''
+          ? null
+          : { ...tool, id: part.callId, arguments: part.tool },
+      logprobs: this.#ask.logprobs ? part.tokens : null,
+      ending: ending(part),
+    }
+  }
+
+  #usage(): Usage {
+    let [completion, reasoning] = [0, 0]
+    for (const part of this.#parts) {
+      completion += part.sequence?.produced ?? 0
+      reasoning += part.answer.reasoningTokens
+    }
+    const cached = this.#parts[0]?.sequence?.cached ?? 0
+    return { prompt: promptTokens(this.#ask), completion, cached, reasoning }
+  }
+
+  /** Refused before anything ran: SGLang's stream says so in an event under status 200. */
+  #refuse(why: Refusal): void {
+    if (this.#ask.stream && this.#service.settings.engine === 'sglang') {
+      this.#writeHead()
+      this.#response.end(`${this.#dialect.streamError(why)}data: [DONE]\n\n`)
+    } else sendJson(this.#response, this.#dialect.error(why))
+  }
+
+  /** The client left: vLLM aborts at once, SGLang's background task looks after about two seconds. */
+  #closed(): void {
+    if (this.#open === 0) return
+    const { settings, clock, runner } = this.#service
+    const abort = () => {
+      for (const { sequence } of this.#parts) if (sequence !== null) runner.abort(sequence)
+    }
+    if (settings.engine === 'vllm') abort()
+    else clock.after(SGLANG_ABORT_MS, abort)
+  }
+}
+
+const SGLANG_ABORT_MS = 2000
+
+const ending = (part: Part): Ending => {
+  const finish = part.sequence?.finish ?? 'abort'
+  const reason = finish === 'stop' && part.toolStarted ? 'tool_calls' : finish
+  const called = finish === 'stop' && part.tool !== ''
+  return { reason: called ? 'tool_calls' : reason, stopped: part.answer.stopped }
+}
+
+const hex = (): string => randomUUID().replaceAll('-', '')
+
+const newPart = (index: number, answer: Answer, promptText: string): Part => ({
+  index,
+  answer,
+  promptText,
+  callId: `call_${hex().slice(0, 24)}`,
+  sequence: null,
+  reasoning: '',
+  content: '',
+  tool: '',
+  tokens: [],
+  toolStarted: false,
+  roleSent: false,
+  ended: false,
+})

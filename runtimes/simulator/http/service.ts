@@ -1,0 +1,26 @@
+/** What the HTTP surface needs to know of the engine behind it. */
+import type { Rehearsal } from '../../../src/core/runtime.ts'
+import type { SimulatedClock } from '../clock.ts'
+import type { Memory } from '../memory.ts'
+import type { EngineMetrics } from '../metrics/engine-metrics.ts'
+import type { Runner } from '../runner.ts'
+import type { Settings } from '../settings.ts'
+import type { Dialect } from './dialect.ts'
+
+export type Service = {
+  readonly settings: Settings
+  readonly rehearsal: Rehearsal
+  readonly clock: SimulatedClock
+  readonly runner: Runner
+  readonly memory: Memory
+  readonly metrics: EngineMetrics
+  readonly dialect: Dialect
+  /** `dead`: the engine failed, the process is about to end; `draining`: SIGTERM came. */
+  state: 'serving' | 'draining' | 'dead'
+  /** Unix seconds at which the engine became ready. */
+  readonly created: number
+  /** A health probe waits for the engine (SGLang's generates a token). */
+  probed: boolean
+  /** Simulated milliseconds of GPU work so far. */
+  readonly busyMs: () => number
+}

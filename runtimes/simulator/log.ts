@@ -1,0 +1,37 @@
+/** Log lines in the two engines' layouts. */
+import type { Engine } from './settings.ts'
+
+export type Log = {
+  readonly info: (source: string, message: string) => void
+  readonly warn: (source: string, message: string) => void
+  readonly error: (source: string, message: string) => void
+  /** A line without a layout: a progress bar, uvicorn, a traceback. */
+  readonly plain: (line: string) => void
+}
+
+const two = (value: number): string => String(value).padStart(2, '0')
+
+const stamp = (engine: Engine): string => {
+  const now = new Date()
+  const day = `${two(now.getMonth() + 1)}-${two(now.getDate())}`
+  const time = `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}`
+  return engine === 'vllm' ? `${day} ${time}` : `${now.getFullYear()}-${day} ${time}`
+}
+
+/** vLLM writes to stdout with level and source, SGLang to stderr with time and rank. */
+export const engineLog = (engine: Engine, rank: string): Log => {
+  const stream = engine === 'vllm' ? process.stdout : process.stderr
+  const write = (level: string) => (source: string, message: string) => {
+    const line =
+      engine === 'vllm'
+        ? `(${source} pid=${process.pid}) ${level} ${stamp(engine)} [${rank}] ${message}`
+        : `[${stamp(engine)}${rank === '' ? '' : ` ${rank}`}] ${message}`
+    stream.write(`${line}\n`)
+  }
+  return {
+    info: write('INFO'),
+    warn: write('WARNING'),
+    error: write('ERROR'),
+    plain: (line) => stream.write(`${line}\n`),
+  }
+}

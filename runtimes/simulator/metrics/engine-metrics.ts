@@ -1,0 +1,21 @@
+/** What both metric sets are told, and give. */
+import type { StepResult } from '../physics/engine.ts'
+import type { Sequence } from '../physics/sequence.ts'
+
+export type HttpOutcome = {
+  readonly route: string
+  readonly method: string
+  readonly status: number
+  readonly seconds: number
+}
+
+export type EngineMetrics = {
+  /** After each step. */
+  step(result: StepResult): void
+  /** A sequence ended, for whatever reason. */
+  ended(sequence: Sequence): void
+  /** The last time the tokens of a step were dispatched nothing was left to do. */
+  idle(): void
+  http(outcome: HttpOutcome): void
+  text(): string
+}

@@ -1,0 +1,150 @@
+/** Prometheus text as python's prometheus_client writes it: floats with a point, `_created` left out. */
+export type Labels = Readonly<Record<string, string>>
+
+export class Value {
+  value = 0
+  add(amount: number): void {
+    this.value += amount
+  }
+}
+
+export class Distribution {
+  readonly edges: readonly number[]
+  readonly counts: Float64Array
+  sum = 0
+  count = 0
+
+  constructor(edges: readonly number[]) {
+    this.edges = edges
+    this.counts = new Float64Array(edges.length)
+  }
+
+  /** `weight` observations of the same value at once. */
+  observe(value: number, weight = 1): void {
+    this.sum += value * weight
+    this.count += weight
+    let low = 0
+    let high = this.edges.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.edges[middle] ?? 0) < value) low = middle + 1
+      else high = middle
+    }
+    if (low < this.edges.length) this.counts[low] = (this.counts[low] ?? 0) + weight
+  }
+}
+
+type Series = { readonly labels: Labels; readonly data: Value | Distribution }
+type Family = {
+  readonly name: string
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly help: string
+  readonly series: Map<string, Series>
+}
+
+/** Series of one family are bounded: labels here come from the command line or a fixed list. */
+const SERIES_MAX = 1000
+
+export class Registry {
+  readonly #base: Labels
+  readonly #families = new Map<string, Family>()
+
+  constructor(base: Labels) {
+    this.#base = base
+  }
+
+  /** The name as it is on the wire; a counter's ends in `_total` where the engine's does. */
+  counter(name: string, help: string, labels: Labels = {}): Value {
+    return this.#value(name, 'counter', help, labels)
+  }
+
+  gauge(name: string, help: string, labels: Labels = {}): Value {
+    return this.#value(name, 'gauge', help, labels)
+  }
+
+  histogram(
+    name: string,
+    help: string,
+    edges: readonly number[],
+    labels: Labels = {},
+  ): Distribution {
+    const data = this.#series(name, 'histogram', help, labels, () => new Distribution(edges))
+    if (!(data instanceof Distribution)) throw new Error(`${name} is not a histogram`)
+    return data
+  }
+
+  text(): string {
+    const lines: string[] = []
+    for (const family of this.#families.values()) {
+      lines.push(`# HELP ${family.name} ${family.help}`, `# TYPE ${family.name} ${family.type}`)
+      for (const { labels, data } of family.series.values()) {
+        if (data instanceof Value)
+          lines.push(`${family.name}${braces(labels)} ${float(data.value)}`)
+        else histogramLines(family.name, labels, data, lines)
+      }
+    }
+    return `${lines.join('\n')}\n`
+  }
+
+  #value(name: string, type: 'counter' | 'gauge', help: string, labels: Labels): Value {
+    const data = this.#series(name, type, help, labels, () => new Value())
+    if (!(data instanceof Value)) throw new Error(`${name} is a histogram`)
+    return data
+  }
+
+  #series(
+    name: string,
+    type: Family['type'],
+    help: string,
+    own: Labels,
+    make: () => Value | Distribution,
+  ): Value | Distribution {
+    const family = this.#families.get(name) ?? { name, type, help, series: new Map() }
+    this.#families.set(name, family)
+    const labels = { ...this.#base, ...own }
+    const key = braces(labels)
+    const known = family.series.get(key)
+    if (known !== undefined) return known.data
+    const data = make()
+    if (family.series.size < SERIES_MAX) family.series.set(key, { labels, data })
+    return data
+  }
+}
+
+const escaped = (text: string): string =>
+  text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
+
+const braces = (labels: Labels): string => {
+  const parts = Object.entries(labels).map(([key, value]) => `${key}="${escaped(value)}"`)
+  return parts.length === 0 ? '' : `{${parts.join(',')}}`
+}
+
+const float = (value: number): string => {
+  if (!Number.isFinite(value)) return value > 0 ? '+Inf' : '-Inf'
+  return Number.isInteger(value) && Math.abs(value) < 1e16 ? `${value}.0` : String(value)
+}
+
+const histogramLines = (
+  name: string,
+  labels: Labels,
+  data: Distribution,
+  lines: string[],
+): void => {
+  let below = 0
+  for (const [index, edge] of data.edges.entries()) {
+    below += data.counts[index] ?? 0
+    lines.push(`${name}_bucket${braces({ ...labels, le: float(edge) })} ${float(below)}`)
+  }
+  lines.push(`${name}_bucket${braces({ ...labels, le: '+Inf' })} ${float(data.count)}`)
+  lines.push(`${name}_count${braces(labels)} ${float(data.count)}`)
+  lines.push(`${name}_sum${braces(labels)} ${float(data.sum)}`)
+}
+
+/** 1, 2, 5, 10, 20 … up to a length: vLLM's `build_1_2_5_buckets`. */
+export const steps125 = (max: number): readonly number[] => {
+  const edges: number[] = []
+  for (let scale = 1; scale <= max; scale *= 10) {
+    for (const factor of [1, 2, 5]) if (factor * scale <= max) edges.push(factor * scale)
+  }
+  return edges
+}

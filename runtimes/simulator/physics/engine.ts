@@ -1,0 +1,346 @@
+/**
+ * The step loop of an engine, pure: no clock, no timers; the shell says what time it is. One step
+ * is `begin(now)` (schedule; says when it ends) and `finish(now)` (tokens appear). vLLM mixes
+ * decodes and prefill chunks in a step and preempts by recompute (vllm/v1/core/sched/scheduler.py);
+ * SGLang runs prefill batches before decode batches and retracts (srt/managers/scheduler.py).
+ */
+import { BlockPool } from './blocks.ts'
+import type { CostModel, StepLoad } from './cost.ts'
+import { WaitingQueue } from './queue.ts'
+import { type FinishReason, Sequence, type SequenceInput } from './sequence.ts'
+
+export type EngineConfig = {
+  readonly style: 'vllm' | 'sglang'
+  readonly poolTokens: number
+  readonly blockTokens: number
+  /** Tokens in one step; null: a whole prompt in one. */
+  readonly batchTokensMax: number | null
+  readonly runningMax: number
+  readonly queuedMax: number | null
+  readonly prefixCache: boolean
+  readonly priority: 'off' | 'low-first' | 'high-first'
+}
+
+export type Totals = {
+  promptTokens: number
+  generationTokens: number
+  preemptions: number
+  prefixQueries: number
+  prefixHits: number
+  steps: number
+}
+
+/** What a step did; arrays are reused by the next step. */
+export type StepResult = {
+  readonly startMs: number
+  readonly endMs: number
+  readonly load: Readonly<StepLoad>
+  /** Sequences that have a new token. */
+  readonly emitted: readonly Sequence[]
+  readonly finished: readonly Sequence[]
+}
+
+export class Engine {
+  readonly config: EngineConfig
+  readonly pool: BlockPool
+  readonly waiting: WaitingQueue
+  readonly running: Sequence[] = []
+  readonly totals: Totals = {
+    promptTokens: 0,
+    generationTokens: 0,
+    preemptions: 0,
+    prefixQueries: 0,
+    prefixHits: 0,
+    steps: 0,
+  }
+  readonly #cost: CostModel
+  readonly #batch: Sequence[] = []
+  readonly #load: StepLoad = {
+    decodeTokens: 0,
+    decodeContext: 0,
+    prefillTokens: 0,
+    prefillContext: 0,
+  }
+  #step: { startMs: number; endMs: number } | null = null
+
+  constructor(config: EngineConfig, cost: CostModel) {
+    this.config = config
+    this.#cost = cost
+    this.pool = new BlockPool(Math.floor(config.poolTokens / config.blockTokens))
+    const sign = config.priority === 'low-first' ? 1 : config.priority === 'high-first' ? -1 : 0
+    this.waiting = new WaitingQueue((sequence) => sign * sequence.priority)
+  }
+
+  /** Null when the bounded queue is full. */
+  add(input: SequenceInput, nowMs: number): Sequence | null {
+    if (this.full) return null
+    // No answer outgrows the pool: such a sequence would preempt itself for ever.
+    const room = this.pool.count * this.config.blockTokens - input.prompt.length
+    if (room < 1) throw new Error('the prompt is larger than the whole pool')
+    const maxTokens = Math.min(input.maxTokens, room)
+    const sequence = new Sequence({ ...input, maxTokens }, this.config.blockTokens, nowMs)
+    this.waiting.push(sequence)
+    return sequence
+  }
+
+  /** vLLM's bound counts running requests too (`--max-num-queued-reqs`), SGLang's does not. */
+  get full(): boolean {
+    const { queuedMax, style } = this.config
+    if (queuedMax === null) return false
+    const held = this.waiting.size + (style === 'vllm' ? this.running.length : 0)
+    return held >= queuedMax
+  }
+
+  abort(sequence: Sequence, nowMs: number, reason: FinishReason = 'abort'): void {
+    if (sequence.state === 'finished') return
+    if (sequence.state === 'waiting') this.waiting.forget()
+    this.#end(sequence, reason, nowMs)
+  }
+
+  get idle(): boolean {
+    return this.running.length === 0 && this.waiting.size === 0
+  }
+
+  /** Tokens of KV held by sequences. */
+  get usedTokens(): number {
+    return this.pool.used * this.config.blockTokens
+  }
+
+  /** When the step in flight ends; null when there is none. */
+  get endsMs(): number | null {
+    return this.#step === null ? null : this.#step.endMs
+  }
+
+  /** Schedules the next step. Null: nothing to do. */
+  begin(nowMs: number): number | null {
+    if (this.#step !== null) throw new Error('a step is in flight')
+    this.#batch.length = 0
+    this.#load.decodeTokens = 0
+    this.#load.decodeContext = 0
+    this.#load.prefillTokens = 0
+    this.#load.prefillContext = 0
+    if (this.config.style === 'vllm') this.#scheduleMixed(nowMs)
+    else this.#scheduleSeparate(nowMs)
+    if (this.#batch.length === 0) return null
+    const endMs = nowMs + this.#cost.stepMs(this.#load)
+    this.#step = { startMs: nowMs, endMs }
+    return endMs
+  }
+
+  /** Ends the step in flight: KV is written, tokens appear, finished sequences leave. */
+  finish(): StepResult {
+    const step = this.#step
+    if (step === null) throw new Error('no step is in flight')
+    this.#step = null
+    this.totals.steps += 1
+    const emitted: Sequence[] = []
+    const finished: Sequence[] = []
+    for (const sequence of this.#batch) {
+      const count = sequence.scheduled
+      sequence.scheduled = 0
+      if (sequence.state !== 'running') continue
+      this.#computed(sequence, count)
+      if (sequence.computed < sequence.tokens) continue
+      if (sequence.produced === 0) this.totals.promptTokens += sequence.promptTokens
+      sequence.advance(step.endMs)
+      this.totals.generationTokens += 1
+      emitted.push(sequence)
+      const reason = ending(sequence)
+      if (reason === null) continue
+      this.#end(sequence, reason, step.endMs)
+      finished.push(sequence)
+    }
+    return { ...step, load: this.#load, emitted, finished }
+  }
+
+  /** Running requests first, one token each or a prefill chunk; then newcomers fill the budget. */
+  #scheduleMixed(nowMs: number): void {
+    let budget = this.config.batchTokensMax ?? Number.POSITIVE_INFINITY
+    let preempted = false
+    for (let index = 0; index < this.running.length && budget > 0; index += 1) {
+      const sequence = this.running[index]
+      if (sequence === undefined) break
+      const want = Math.min(sequence.tokens - sequence.computed, budget)
+      while (!this.#grow(sequence, want)) {
+        const victim = this.#victim()
+        preempted = true
+        this.#preempt(victim)
+        if (victim === sequence) break
+      }
+      if (sequence.state !== 'running') break
+      this.#plan(sequence, want)
+      budget -= want
+    }
+    if (!preempted) this.#admit(nowMs, budget)
+  }
+
+  /** A prefill batch if anything can be admitted or is half done, else one decode step for all. */
+  #scheduleSeparate(nowMs: number): void {
+    let budget = this.config.batchTokensMax ?? Number.POSITIVE_INFINITY
+    for (const sequence of this.running) {
+      if (!sequence.prefilling || budget <= 0) continue
+      const want = Math.min(sequence.tokens - sequence.computed, budget)
+      if (!this.#grow(sequence, want)) continue
+      this.#plan(sequence, want)
+      budget -= want
+    }
+    if (budget > 0) this.#admit(nowMs, budget)
+    if (this.#batch.length > 0) return
+    for (const sequence of [...this.running]) {
+      if (sequence.state !== 'running') continue
+      const want = sequence.tokens - sequence.computed
+      while (!this.#grow(sequence, want)) {
+        const victim = this.#victim()
+        this.#preempt(victim)
+        if (victim === sequence) break
+      }
+      if (sequence.state === 'running') this.#plan(sequence, want)
+    }
+  }
+
+  /** Waiting requests, in order, while slots, tokens and blocks last. */
+  #admit(nowMs: number, budgetTokens: number): void {
+    let budget = budgetTokens
+    while (budget > 0 && this.running.length < this.config.runningMax) {
+      const sequence = this.waiting.peek()
+      if (sequence === null) return
+      this.#claimPrefix(sequence)
+      const want = Math.min(sequence.tokens - sequence.computed, budget)
+      if (this.#reserved(sequence, want) || !this.#grow(sequence, want)) {
+        this.#drop(sequence)
+        return
+      }
+      this.waiting.shift()
+      sequence.state = 'running'
+      if (sequence.admittedMs < 0) {
+        sequence.admittedMs = nowMs
+        sequence.cached = sequence.computed
+      }
+      this.totals.prefixQueries += sequence.tokens
+      this.totals.prefixHits += sequence.computed
+      this.running.push(sequence)
+      this.#plan(sequence, want)
+      budget -= want
+    }
+  }
+
+  /** SGLang admits only with room for a share of the answer (`new_token_ratio`, 0.7 at first). */
+  #reserved(sequence: Sequence, want: number): boolean {
+    if (this.config.style === 'vllm' || this.running.length === 0) return false
+    const ahead = 0.1 * Math.min(sequence.maxTokens - sequence.produced, 4096)
+    return want + ahead > this.pool.free * this.config.blockTokens
+  }
+
+  /** Finds as much of the known tokens in the cache as there is; one token is always computed. */
+  #claimPrefix(sequence: Sequence): void {
+    if (!this.config.prefixCache || sequence.blocks.length > 0) return
+    const most = Math.floor((sequence.tokens - 1) / this.config.blockTokens)
+    for (let index = 0; index < most; index += 1) {
+      const block = this.pool.find(sequence.hashes[index] ?? 0)
+      if (block < 0) break
+      this.pool.claim(block)
+      sequence.blocks.push(block)
+    }
+    sequence.computed = sequence.blocks.length * this.config.blockTokens
+  }
+
+  #plan(sequence: Sequence, count: number): void {
+    sequence.scheduled = count
+    this.#batch.push(sequence)
+    if (count === 1 && !sequence.prefilling) {
+      this.#load.decodeTokens += 1
+      this.#load.decodeContext += sequence.tokens
+    } else {
+      this.#load.prefillTokens += count
+      this.#load.prefillContext += count * (sequence.computed + count / 2)
+    }
+  }
+
+  /** Makes room for `count` more tokens; false when blocks are short, and then nothing changed. */
+  #grow(sequence: Sequence, count: number): boolean {
+    const needed = Math.ceil((sequence.computed + count) / this.config.blockTokens)
+    const more = needed - sequence.blocks.length
+    if (more > this.pool.free) return false
+    for (let index = 0; index < more; index += 1) sequence.blocks.push(this.pool.take())
+    return true
+  }
+
+  #computed(sequence: Sequence, count: number): void {
+    const { blockTokens, prefixCache } = this.config
+    const before = Math.floor(sequence.computed / blockTokens)
+    sequence.computed += count
+    if (!prefixCache) return
+    const after = Math.floor(sequence.computed / blockTokens)
+    for (let index = before; index < after; index += 1) {
+      const [block, hash] = [sequence.blocks[index], sequence.hashes[index]]
+      if (block !== undefined && hash !== undefined) this.pool.name(block, hash)
+    }
+  }
+
+  /** The last admitted, or by priority the least urgent of the last. */
+  #victim(): Sequence {
+    const sign = this.config.priority === 'high-first' ? -1 : 1
+    let victim = this.running.at(-1)
+    if (this.config.priority !== 'off') {
+      for (const sequence of this.running) {
+        if (victim === undefined || sign * sequence.priority > sign * victim.priority) {
+          victim = sequence
+        }
+      }
+    }
+    if (victim === undefined) throw new Error('nothing runs, yet blocks are short')
+    return victim
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.totals.preemptions += 1
+    sequence.preemptions += 1
+    this.#leave(sequence)
+    const planned = this.#batch.indexOf(sequence)
+    if (planned >= 0) this.#unplan(planned, sequence)
+    this.#drop(sequence)
+    sequence.state = 'waiting'
+    this.waiting.unshift(sequence)
+  }
+
+  #unplan(index: number, sequence: Sequence): void {
+    this.#batch.splice(index, 1)
+    const count = sequence.scheduled
+    if (count === 1 && !sequence.prefilling) {
+      this.#load.decodeTokens -= 1
+      this.#load.decodeContext -= sequence.tokens
+    } else {
+      this.#load.prefillTokens -= count
+      this.#load.prefillContext -= count * (sequence.computed + count / 2)
+    }
+    sequence.scheduled = 0
+  }
+
+  /** Gives all blocks back, the last first, so that the tail is evicted before the shared head. */
+  #drop(sequence: Sequence): void {
+    for (let index = sequence.blocks.length - 1; index >= 0; index -= 1) {
+      const block = sequence.blocks[index]
+      if (block !== undefined) this.pool.release(block)
+    }
+    sequence.blocks.length = 0
+    sequence.computed = 0
+  }
+
+  #leave(sequence: Sequence): void {
+    const index = this.running.indexOf(sequence)
+    if (index >= 0) this.running.splice(index, 1)
+  }
+
+  #end(sequence: Sequence, reason: FinishReason, nowMs: number): void {
+    this.#leave(sequence)
+    this.#drop(sequence)
+    sequence.state = 'finished'
+    sequence.finish = reason
+    sequence.endedMs = nowMs
+  }
+}
+
+const ending = (sequence: Sequence): FinishReason | null => {
+  if (sequence.source.ended) return 'stop'
+  return sequence.produced >= sequence.maxTokens ? 'length' : null
+}

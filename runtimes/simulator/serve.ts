@@ -1,0 +1,185 @@
+/**
+ * From Settings to a serving engine: phases, the group of ranks, the HTTP port, and every way the
+ * process can end. Failure behaviour across nodes: design facts 2.7 (vLLM) and 3.4 (SGLang).
+ */
+import { createServer, type Server } from 'node:http'
+import { connect } from 'node:net'
+import type { Rehearsal } from '../../src/core/runtime.ts'
+import { SimulatedClock } from './clock.ts'
+import { GpuPublisher } from './gpu.ts'
+import { type Group, join, lead } from './group.ts'
+import { engineServer } from './http/routes.ts'
+import type { Service } from './http/service.ts'
+import { sendEmpty } from './http/wire.ts'
+import { Lifetime } from './lifetime.ts'
+import { engineLog, type Log } from './log.ts'
+import { type Memory, memoryError, planMemory } from './memory.ts'
+import * as phases from './phases.ts'
+import { buildService } from './service.ts'
+import type { Settings } from './settings.ts'
+
+/** Runs until the engine ends; ends the process itself. */
+export const serve = async (settings: Settings, rehearsal: Rehearsal): Promise<void> => {
+  const clock = new SimulatedClock(rehearsal.speed)
+  const log = engineLog(settings.engine, rankName(settings))
+  const memory = planMemory(rehearsal.architecture, rehearsal.memoryBytes, settings)
+  const vram = { bytes: 0.6e9, busyRatio: () => 0 }
+  const publisher = new GpuPublisher(rehearsal, processName(settings), () => ({
+    memoryBytes: vram.bytes,
+    busyRatio: vram.busyRatio(),
+  }))
+  const reached = (bytes: number) => {
+    vram.bytes = Math.max(vram.bytes, bytes)
+  }
+  const starting = { settings, rehearsal, memory, clock, log, reached }
+  const early = () => process.exit(0)
+  process.once('SIGTERM', early)
+  process.once('SIGINT', early)
+  const group = await start(starting)
+  await publisher.publish()
+  process.off('SIGTERM', early)
+  process.off('SIGINT', early)
+  const follower = settings.nodeRank > 0
+  if (follower) return follow(starting, group, (read) => (vram.busyRatio = read))
+  const service = buildService(settings, rehearsal, clock, memory)
+  const server = engineServer(service)
+  await listen(server, settings, log)
+  await phases.opened(starting)
+  const life = new Lifetime(service, server, log)
+  vram.busyRatio = life.busyRatio
+  life.watch(group)
+}
+
+type Starting = phases.Starting
+
+/** Everything before the port opens; returns the group when there are several ranks. */
+const start = async (starting: Starting): Promise<Group | null> => {
+  const { settings, log, memory, rehearsal, clock } = starting
+  const began = clock.now()
+  await phases.announce(starting)
+  await refuseTakenPort(settings, log)
+  phases.meeting(starting)
+  const group = await meet(starting)
+  await phases.met(starting)
+  await phases.loadWeights(starting)
+  await phases.profile(starting)
+  const problem = memoryError(memory, rehearsal.memoryBytes, settings)
+  if (problem !== null) die(log, problem)
+  phases.announceCache(starting)
+  await phases.captureGraphs(starting)
+  const leftMs = settings.readyTimeoutMs - (clock.now() - began)
+  if (leftMs <= 0) die(log, READY_TIMEOUT)
+  if (group === null) return null
+  try {
+    await group.loaded(Math.min(leftMs, settings.rendezvousTimeoutMs))
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error)
+    die(log, `torch.distributed.DistBackendError: NCCL communicator was aborted: ${what}`)
+  }
+  return group
+}
+
+const READY_TIMEOUT =
+  'TimeoutError: Timed out waiting for engine core processes to start. This is often caused by ' +
+  'slow weight loading for large models. To increase the timeout, set the environment variable: ' +
+  'VLLM_ENGINE_READY_TIMEOUT_S.'
+
+const meet = async ({ settings, log, clock }: Starting): Promise<Group | null> => {
+  if (settings.nodes === 1 || settings.rendezvous === null) return null
+  const formed =
+    settings.nodeRank === 0
+      ? await lead(settings, clock, (reason) => log.warn('Worker', `rendezvous refused: ${reason}`))
+      : await join(settings, clock)
+  if (!formed.ok) return die(log, formed.message)
+  return formed.group
+}
+
+/** The engine's last line, then exit code 1. */
+const die = (log: Log, message: string): never => {
+  log.plain(message)
+  process.exit(1)
+}
+
+/** Ranks above 0: vLLM serves nothing, SGLang a dummy that is always well. */
+const follow = async (
+  starting: Starting,
+  group: Group | null,
+  busy: (read: () => number) => void,
+): Promise<void> => {
+  const { settings, log, clock } = starting
+  if (group === null) throw new Error('a follower without a group')
+  busy(() => group.busyRatio)
+  const end = () => {
+    group.close()
+    process.exit(0)
+  }
+  process.once('SIGTERM', end)
+  process.once('SIGINT', end)
+  if (settings.engine === 'sglang') {
+    await listen(dummyServer(), settings, log)
+    log.plain('INFO:     Application startup complete.')
+  }
+  group.onLost(() => {
+    if (settings.engine === 'sglang') {
+      log.error('', 'Rank 0 is gone: NCCL communicator was aborted. Received sigquit, exiting.')
+      clock.after(SGLANG_ORPHAN_MS, () => process.exit(1))
+      return
+    }
+    // Reported in vllm #32136: the headless follower loops on store errors and never ends.
+    const complain = () => {
+      log.warn('Worker', 'TCPStore.cpp: recvValue failed: Connection was likely closed.')
+      clock.after(STORE_ERROR_MS, complain)
+    }
+    complain()
+  })
+}
+
+const SGLANG_ORPHAN_MS = 10_000
+const STORE_ERROR_MS = 10_000
+
+const dummyServer = (): Server =>
+  createServer((request, response) => {
+    const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
+    const known = ['/ping', '/health', '/health_generate', '/metrics'].includes(path)
+    sendEmpty(response, known ? 200 : 404)
+  })
+
+const rankName = (settings: Settings): string => {
+  if (settings.engine === 'vllm') return 'simulator'
+  const perNode = (settings.tensor * settings.pipeline) / settings.nodes
+  return settings.tensor > 1 ? `TP${settings.nodeRank * perNode}` : ''
+}
+
+const processName = ({ engine }: Settings): string =>
+  engine === 'vllm' ? 'VLLM::Worker' : 'sglang::scheduler'
+
+/** Binding would open the port; a connection that is accepted tells that another one has it. */
+const refuseTakenPort = async (settings: Settings, log: Log): Promise<void> => {
+  if (settings.engine === 'vllm' && settings.headless) return
+  const host = settings.host === '0.0.0.0' ? '127.0.0.1' : settings.host
+  const taken = await new Promise<boolean>((resolve) => {
+    const socket = connect({ host, port: settings.port })
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('close', () => resolve(false))
+    socket.setTimeout(1000, () => socket.destroy())
+    socket.once('connect', () => socket.destroy())
+  })
+  if (taken) die(log, inUse(settings))
+}
+
+const inUse = ({ host, port }: Settings): string =>
+  `OSError: [Errno 98] error while attempting to bind on address ('${host}', ${port}): ` +
+  'address already in use'
+
+const listen = (server: Server, settings: Settings, log: Log): Promise<void> =>
+  new Promise((resolve) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') die(log, inUse(settings))
+      die(log, `OSError: [Errno ${-(error.errno ?? 0)}] ${error.message}`)
+    })
+    // 4096: what uvicorn asks for is 2048; the kernel's somaxconn is the real bound.
+    server.listen({ host: settings.host, port: settings.port, backlog: 4096 }, () => resolve())
+  })
+
+export type { Memory, Service }

@@ -1,0 +1,80 @@
+/** Puts an engine together: step loop, costs, metrics and dialect from one command line. */
+import type { Rehearsal } from '../../src/core/runtime.ts'
+import type { SimulatedClock } from './clock.ts'
+import type { Service } from './http/service.ts'
+import { sglangDialect } from './http/sglang-dialect.ts'
+import { vllmDialect } from './http/vllm-dialect.ts'
+import type { Memory } from './memory.ts'
+import { sglangMetrics } from './metrics/sglang.ts'
+import { vllmMetrics } from './metrics/vllm.ts'
+import { coefficientsFor } from './physics/coefficients.ts'
+import { type CostModel, costModel } from './physics/cost.ts'
+import { Engine } from './physics/engine.ts'
+import { Runner } from './runner.ts'
+import type { Settings } from './settings.ts'
+
+export const costOf = (
+  settings: Pick<Settings, 'tensor' | 'pipeline'>,
+  rehearsal: Rehearsal,
+  kvBytesPerToken: number,
+): CostModel => {
+  const { architecture, gpuName, gpus } = rehearsal
+  const crossNode = settings.tensor > Math.max(1, gpus.length)
+  return costModel({
+    shape: architecture,
+    bandwidthBytesPerSecond: rehearsal.bandwidthBytesPerSecond,
+    flops: architecture.weightsType === 'fp8' ? rehearsal.fp8Flops : rehearsal.bf16Flops,
+    tensor: settings.tensor,
+    pipeline: settings.pipeline,
+    kvBytesPerToken,
+    coefficients: coefficientsFor(gpuName, crossNode, settings.tensor > 1),
+  })
+}
+
+export const buildService = (
+  settings: Settings,
+  rehearsal: Rehearsal,
+  clock: SimulatedClock,
+  memory: Memory,
+): Service => {
+  const cost = costOf(settings, rehearsal, memory.kvBytesPerToken)
+  const engine = new Engine(
+    {
+      style: settings.engine,
+      poolTokens: memory.poolTokens,
+      blockTokens: settings.blockTokens,
+      batchTokensMax: settings.batchTokensMax,
+      runningMax: settings.runningMax,
+      queuedMax: settings.queuedMax,
+      prefixCache: settings.prefixCache,
+      priority: settings.priority,
+    },
+    cost,
+  )
+  const metrics =
+    settings.engine === 'vllm'
+      ? vllmMetrics(engine, settings, memory, settings.runningMax)
+      : sglangMetrics(engine, settings, clock)
+  const busy = { ms: 0 }
+  const runner = new Runner(engine, clock, {
+    onStep: (result) => {
+      busy.ms += (result.endMs - result.startMs) * cost.busyRatio
+      metrics.step(result)
+    },
+    onEnd: (sequence) => metrics.ended(sequence),
+    onIdle: () => metrics.idle(),
+  })
+  return {
+    settings,
+    rehearsal,
+    clock,
+    runner,
+    memory,
+    metrics,
+    dialect: settings.engine === 'vllm' ? vllmDialect(settings) : sglangDialect(settings),
+    state: 'serving',
+    probed: false,
+    created: clock.epochSeconds(),
+    busyMs: () => busy.ms,
+  }
+}

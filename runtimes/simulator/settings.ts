@@ -1,0 +1,84 @@
+/** What a command line asks for, in words that both engines share. */
+import type { Flags } from './flags/argparse.ts'
+
+export type Engine = 'vllm' | 'sglang'
+
+export type Settings = {
+  readonly engine: Engine
+  /** Version that /version and the log name. */
+  readonly version: string
+  readonly model: string
+  readonly servedNames: readonly string[]
+  readonly host: string
+  readonly port: number
+  readonly apiKey: string | null
+  readonly tensor: number
+  readonly pipeline: number
+  readonly nodes: number
+  readonly nodeRank: number
+  /** Where the ranks meet; null for one node. */
+  readonly rendezvous: { readonly host: string; readonly port: number } | null
+  readonly headless: boolean
+  readonly contextTokens: number
+  /** vLLM: share of VRAM for everything; SGLang: share for weights and KV. Null: the default. */
+  readonly memoryFraction: number | null
+  readonly kvType: 'auto' | 'fp8'
+  readonly blockTokens: number
+  /** Prompt tokens computed in one step; null: no chunking. */
+  readonly batchTokensMax: number | null
+  readonly runningMax: number
+  readonly queuedMax: number | null
+  readonly poolTokensMax: number | null
+  readonly prefixCache: boolean
+  readonly priority: 'off' | 'low-first' | 'high-first'
+  readonly eager: boolean
+  readonly reasoningParser: string | null
+  readonly toolParser: string | null
+  readonly cachedTokensInUsage: boolean
+  readonly usageAlways: boolean
+  readonly metrics: boolean
+  readonly decodeLogInterval: number
+  readonly streamInterval: number
+  readonly shutdownTimeoutMs: number
+  readonly rendezvousTimeoutMs: number
+  readonly readyTimeoutMs: number
+  readonly keepAliveMs: number
+  readonly watchdogMs: number
+}
+
+/** Null text: accepted; else how the engine dies, and with which exit code. */
+export type Command =
+  | { readonly ok: true; readonly settings: Settings }
+  | { readonly ok: false; readonly code: number; readonly message: string }
+
+export type Facts = {
+  readonly maxContext: number
+  readonly attentionHeads: number
+  readonly memoryBytes: number
+  readonly localGpus: number
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+export const usageError = (program: string, usage: string, message: string): Command => ({
+  ok: false,
+  code: 2,
+  message: `usage: ${usage}\n${program}: error: ${message}`,
+})
+
+/** Seconds in the environment; a value that is not a number counts as absent. */
+export const environmentSeconds = (text: string | undefined, fallback: number): number => {
+  const value = Number(text)
+  return text === undefined || text === '' || !Number.isFinite(value) ? fallback : value
+}
+
+export const positive = (flags: Flags, name: string, fallback: number): number => {
+  const value = flags.number(name)
+  return value !== null && value > 0 ? value : fallback
+}
+
+/** `host:port` or `tcp://host:port`, also `[::1]:29500`. */
+export const readAddress = (text: string): { host: string; port: number } | null => {
+  const [, host = '', port = ''] = /^(?:tcp:\/\/)?(.+):(\d{1,5})$/.exec(text) ?? []
+  if (host === '' || Number(port) > 65535 || port === '') return null
+  return { host: host.replace(/^\[|\]$/g, ''), port: Number(port) }
+}

@@ -1,0 +1,228 @@
+/** Options of nvidia-smi that Penstock and operators use; anything else is refused as it does. */
+
+import type { Rehearsal } from '../../src/core/runtime.ts'
+import { gpuUuid, readGpu } from './gpu.ts'
+import { readRehearsal } from './rehearsal.ts'
+import { APP_FIELDS, CUDA_VERSION, DRIVER_VERSION, FIELDS, type Gpu, stamp } from './smi-fields.ts'
+
+type Options = {
+  query: { readonly fields: readonly string[]; readonly apps: boolean } | null
+  header: boolean
+  units: boolean
+  everyMs: number | null
+  ids: readonly string[] | null
+  list: boolean
+  xml: boolean
+  verbose: boolean
+}
+
+/** nvidia-smi's exit code for a bad argument. */
+const BAD_ARGUMENT = 2
+
+class Refused extends Error {
+  readonly code: number
+  constructor(code: number, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+const options = (argv: readonly string[]): Options => {
+  const read: Options = {
+    query: null,
+    header: true,
+    units: true,
+    everyMs: null,
+    ids: null,
+    list: false,
+    xml: false,
+    verbose: false,
+  }
+  let index = 0
+  const value = (inline: string | undefined, name: string): string => {
+    const text = inline ?? argv[index++]
+    if (text === undefined)
+      throw new Refused(BAD_ARGUMENT, `Option "${name}" requires an argument.`)
+    return text
+  }
+  while (index < argv.length) {
+    const argument = argv[index++] ?? ''
+    const at = argument.startsWith('--') ? argument.indexOf('=') : -1
+    const name = at < 0 ? argument : argument.slice(0, at)
+    const inline = at < 0 ? undefined : argument.slice(at + 1)
+    option(read, name, () => value(inline, name), argument)
+  }
+  return read
+}
+
+const option = (read: Options, name: string, value: () => string, argument: string): void => {
+  if (name === '--query-gpu') read.query = fieldsOf(value(), FIELDS, false)
+  else if (name === '--query-compute-apps') read.query = fieldsOf(value(), APP_FIELDS, true)
+  else if (name === '--format') format(read, value())
+  else if (name === '-l' || name === '--loop') read.everyMs = span(value(), 1000)
+  else if (name === '-lms' || name === '--loop-ms') read.everyMs = span(value(), 1)
+  else if (name === '-i' || name === '--id') read.ids = value().split(',')
+  else if (name === '-L' || name === '--list-gpus') read.list = true
+  else if (name === '-q' || name === '--query') read.verbose = true
+  else if (name === '-x' || name === '--xml-format') read.xml = true
+  else
+    throw new Refused(
+      BAD_ARGUMENT,
+      `Invalid combination of input arguments. Please run 'nvidia-smi -h' for help.\n(${argument})`,
+    )
+}
+
+const span = (text: string, unitMs: number): number => {
+  if (!/^\d{1,9}$/.test(text) || Number(text) < 1) {
+    throw new Refused(BAD_ARGUMENT, `"${text}" is not a valid loop interval.`)
+  }
+  return Number(text) * unitMs
+}
+
+const format = (read: Options, text: string): void => {
+  for (const part of text.split(',')) {
+    if (part === 'noheader') read.header = false
+    else if (part === 'nounits') read.units = false
+    else if (part !== 'csv') throw new Refused(BAD_ARGUMENT, `Invalid format: "${part}".`)
+  }
+}
+
+const fieldsOf = (
+  text: string,
+  known: Readonly<Record<string, unknown>>,
+  apps: boolean,
+): { fields: readonly string[]; apps: boolean } => {
+  const fields = text.split(',').map((field) => field.trim())
+  const wrong = fields.find((field) => !Object.hasOwn(known, field))
+  if (wrong !== undefined) {
+    throw new Refused(BAD_ARGUMENT, `Field "${wrong}" is not a valid field to query.`)
+  }
+  return { fields, apps }
+}
+
+const chosen = (rehearsal: Rehearsal, ids: readonly string[] | null): readonly Gpu[] => {
+  const all = rehearsal.gpus
+  const gpu = (index: number): Gpu => ({
+    index,
+    count: all.length,
+    rehearsal,
+    reading: readGpu(rehearsal.node, index),
+  })
+  if (ids === null) return all.map(gpu)
+  return ids.map((id) => {
+    const index = all.find((i) => String(i) === id || gpuUuid(rehearsal.node, i) === id)
+    if (index === undefined) throw new Refused(6, 'No devices were found')
+    return gpu(index)
+  })
+}
+
+/** One reading as text. */
+const report = (read: Options, rehearsal: Rehearsal): string => {
+  const gpus = chosen(rehearsal, read.ids)
+  if (read.list) {
+    return lines(
+      gpus.map(({ index }) => {
+        const uuid = gpuUuid(rehearsal.node, index)
+        return `GPU ${index}: ${rehearsal.gpuName} (UUID: ${uuid})`
+      }),
+    )
+  }
+  if (read.query !== null) return csv(read, gpus)
+  if (read.verbose && read.xml) return xml(gpus)
+  return table(gpus)
+}
+
+const lines = (all: readonly string[]): string => all.map((line) => `${line}\n`).join('')
+
+const csv = (read: Options, gpus: readonly Gpu[]): string => {
+  const { fields, apps } = read.query ?? { fields: [], apps: false }
+  const known = apps ? APP_FIELDS : FIELDS
+  const rows = apps ? gpus.filter(({ reading }) => reading.pid > 0) : gpus
+  return lines(
+    rows.map((gpu) =>
+      fields
+        .map((name) => {
+          const field = known[name]
+          if (field === undefined) return '[N/A]'
+          const shown = field.read(gpu)
+          return read.units && shown !== '[N/A]' ? shown + field.unit : shown
+        })
+        .join(', '),
+    ),
+  )
+}
+
+const header = (read: Options): string => {
+  if (read.query === null || !read.header) return ''
+  const known = read.query.apps ? APP_FIELDS : FIELDS
+  const names = read.query.fields.map((name) => {
+    const unit = known[name]?.unit.trim() ?? ''
+    return unit === '' ? name : `${name} [${unit}]`
+  })
+  return `${names.join(', ')}\n`
+}
+
+const plain = (gpu: Gpu, field: string): string => FIELDS[field]?.read(gpu) ?? ''
+
+const xml = (gpus: readonly Gpu[]): string => {
+  const one = (gpu: Gpu): string =>
+    `\t<gpu id="${plain(gpu, 'pci.bus_id')}">\n` +
+    `\t\t<product_name>${plain(gpu, 'name')}</product_name>\n` +
+    `\t\t<uuid>${plain(gpu, 'uuid')}</uuid>\n` +
+    `\t\t<minor_number>${gpu.index}</minor_number>\n` +
+    `\t\t<fb_memory_usage><total>${plain(gpu, 'memory.total')} MiB</total>` +
+    `<used>${plain(gpu, 'memory.used')} MiB</used>` +
+    `<free>${plain(gpu, 'memory.free')} MiB</free></fb_memory_usage>\n` +
+    `\t\t<utilization><gpu_util>${plain(gpu, 'utilization.gpu')} %</gpu_util></utilization>\n` +
+    `\t\t<temperature><gpu_temp>${plain(gpu, 'temperature.gpu')} C</gpu_temp></temperature>\n` +
+    `\t\t<gpu_power_readings><power_draw>${plain(gpu, 'power.draw')} W</power_draw>` +
+    `</gpu_power_readings>\n\t</gpu>\n`
+  return (
+    `<?xml version="1.0" ?>\n<nvidia_smi_log>\n\t<timestamp>${stamp(new Date())}</timestamp>\n` +
+    `\t<driver_version>${DRIVER_VERSION}</driver_version>\n` +
+    `\t<cuda_version>${CUDA_VERSION}</cuda_version>\n` +
+    `\t<attached_gpus>${gpus.length}</attached_gpus>\n${gpus.map(one).join('')}</nvidia_smi_log>\n`
+  )
+}
+
+const table = (gpus: readonly Gpu[]): string => {
+  const rule = `+${'-'.repeat(89)}+`
+  const row = (text: string) => `| ${text.padEnd(87)} |`
+  const of = (gpu: Gpu): string =>
+    `${String(gpu.index).padStart(3)}  ${plain(gpu, 'name').padEnd(24)} ` +
+    `${plain(gpu, 'temperature.gpu')}C  ${plain(gpu, 'power.draw')}W / ${plain(gpu, 'power.limit')}W  ` +
+    `${plain(gpu, 'memory.used')}MiB / ${plain(gpu, 'memory.total')}MiB  ` +
+    `${plain(gpu, 'utilization.gpu')}%`
+  return lines([
+    `${new Date().toUTCString()}   (rehearsal)`,
+    rule,
+    row(
+      `NVIDIA-SMI ${DRIVER_VERSION}    Driver Version: ${DRIVER_VERSION}    CUDA Version: ${CUDA_VERSION}`,
+    ),
+    rule,
+    ...gpus.map((gpu) => row(of(gpu))),
+    rule,
+  ])
+}
+
+/** Prints once, or again and again with -l; ends the process on a refusal. */
+export const runNvidiaSmi = async (
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<void> => {
+  process.stdout.on('error', () => process.exit(0))
+  try {
+    const read = options(argv)
+    const rehearsed = readRehearsal(environment.PENSTOCK_REHEARSAL)
+    if (!rehearsed.ok) throw new Refused(9, `NVIDIA-SMI has failed: ${rehearsed.message}`)
+    const { rehearsal } = rehearsed
+    if (rehearsal.gpus.length === 0) throw new Refused(6, 'No devices were found')
+    process.stdout.write(header(read) + report(read, rehearsal))
+    const { everyMs } = read
+    if (everyMs !== null) setInterval(() => process.stdout.write(report(read, rehearsal)), everyMs)
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error
+    process.stdout.write(`${error.message}\n`)
+    process.exitCode = error.code
+  }
+}
