@@ -122,6 +122,13 @@ const r1 = (): DeploymentView =>
     engine: 'sglang',
     weights: 'deepseek-ai/DeepSeek-R1',
     context: 65_536,
+    fit: sampleFit({
+      parallel: { nodes: 2, tensor: 16, pipeline: 1 },
+      context: 65_536,
+      weightsBytesPerGpu: 41.9 * GIB,
+      kvPoolTokens: 536_000,
+      fullContextRequests: 8.17,
+    }),
     replicas: [
       replica('deepseek-r1/0', {
         endpoint: 'http://10.0.0.21:8100',

@@ -3,18 +3,19 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import type { Series } from '../../core/admin.ts'
-import { percent, short } from './format.ts'
+import { clockTime, percent, short } from './format.ts'
 import { Empty } from './parts.tsx'
-import { type Curve, dataOf, HEIGHT, optionsOf } from './plot.ts'
-import { type Line, linesOf } from './series.ts'
+import { type Curve, colourOf, dataOf, HEIGHT, optionsOf } from './plot.ts'
+import { linesOf, valueAt } from './series.ts'
 
 export const Charts = ({ series }: { series: readonly Series[] }) => {
-  const kv = linesOf(series, 'kvCacheUsageRatio').map(curve(''))
+  const curve = curves(series)
+  const kv = curve('kvCacheUsageRatio', '')
   const load = [
-    ...linesOf(series, 'requestsRunning').map(curve(' running')),
-    ...linesOf(series, 'requestsWaiting').map(curve(' waiting', true)),
+    ...curve('requestsRunning', ' running'),
+    ...curve('requestsWaiting', ' waiting').map((one) => ({ ...one, dashed: true })),
   ]
-  const tokens = linesOf(series, 'generationTokensPerSecond').map(curve(''))
+  const tokens = curve('generationTokensPerSecond', '')
   return (
     <section aria-labelledby="hour">
       <h2 id="hour">Last hour</h2>
@@ -31,9 +32,17 @@ export const Charts = ({ series }: { series: readonly Series[] }) => {
   )
 }
 
-const curve =
-  (suffix: string, dashed = false) =>
-  (line: Line): Curve => ({ label: `${line.replica}${suffix}`, line, dashed })
+/** Curves of one series name; a replica has one colour in all of them. */
+const curves = (series: readonly Series[]) => {
+  const replicas = [...new Set(series.map(({ labels }) => labels.replica ?? ''))].toSorted()
+  return (name: string, suffix: string): readonly Curve[] =>
+    linesOf(series, name).map((line) => ({
+      label: `${line.replica}${suffix}`,
+      line,
+      hue: colourOf(replicas.indexOf(line.replica)),
+      dashed: false,
+    }))
+}
 
 type ChartProps = {
   readonly title: string
@@ -47,11 +56,12 @@ const Chart = (props: ChartProps) => {
   const plot = useRef<uPlot | null>(null)
   const shape = props.curves.map(({ label }) => label).join('\n')
   const theme = useTheme()
+  const [at, setAt] = useState<number | null>(null)
   useEffect(() => {
     const parent = place.current
     if (parent === null) return
     const made = new uPlot(
-      optionsOf({ ...props, width: parent.clientWidth }),
+      optionsOf({ ...props, width: parent.clientWidth, onCursor: setAt }),
       dataOf(props.curves),
       parent,
     )
@@ -71,11 +81,28 @@ const Chart = (props: ChartProps) => {
   }, [props.curves])
   return (
     <figure class="panel chart">
-      <figcaption>{props.title}</figcaption>
+      <figcaption>
+        {props.title}
+        <span class="push" />
+        <span class="dim">{at === null ? 'now' : clockTime(at * 1000)}</span>
+      </figcaption>
       <div ref={place} role="img" aria-label={inWords(props)} />
+      <Legend {...props} at={at} />
     </figure>
   )
 }
+
+/** Values under the cursor, the newest when there is none. */
+const Legend = ({ curves, format, at }: ChartProps & { at: number | null }) => (
+  <ul class="legend" aria-hidden="true">
+    {curves.map(({ label, line, hue, dashed }) => (
+      <li key={label}>
+        <span class={dashed ? 'stroke dashed' : 'stroke'} style={{ borderColor: `var(${hue})` }} />
+        {label} <b>{format(valueAt(line, at))}</b>
+      </li>
+    ))}
+  </ul>
+)
 
 /** The newest value of each curve, for who cannot see them. */
 const inWords = ({ title, curves, format }: ChartProps): string => {

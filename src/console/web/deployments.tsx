@@ -134,7 +134,9 @@ const Signals = ({ replica }: { replica: ReplicaView }) => {
             <Value text={percent(kv.value)} why={kv.why} />
           </b>
           <span class="dim">
-            of <Value text={short(capacity.value)} why={capacity.why} /> tokens
+            {kv.value === null ? kv.why : 'of '}
+            {kv.value !== null && <Value text={short(capacity.value)} why={capacity.why} />}
+            {kv.value !== null && ' tokens'}
           </span>
         </dd>
       </div>

@@ -21,7 +21,7 @@ export const KeyForm = ({ refused, onKey }: Props) => {
         <h1>Penstock</h1>
         <p>
           This console needs an admin key. <code>penstock up</code> prints the first one;{' '}
-          <code>penstock keys create --admin</code> makes more.
+          <code>penstock keys create --help</code> says how to make more.
         </p>
         <label for="key">Admin key</label>
         <input

@@ -1,7 +1,7 @@
-import { useState } from 'preact/hooks'
+import { useContext, useState } from 'preact/hooks'
 import type { GpuView, NodeView } from '../../core/view.ts'
-import { count, gibibytes, percent } from './format.ts'
-import { Age, Bar, Empty, Rehearsal, State, Value } from './parts.tsx'
+import { count, gibibytes, percent, STALE_MS } from './format.ts'
+import { Age, Bar, Empty, Lag, Rehearsal, State, Value } from './parts.tsx'
 
 /** Drawn at first; a browser that redraws 1,000 tables four times a second is of no use. */
 const SHOWN = 24
@@ -45,7 +45,7 @@ const Node = ({ node }: { node: NodeView }) => {
   const machine =
     facts === null
       ? node.driver
-      : `${facts.engine} · ${count(facts.cpus)} CPUs · ${gibibytes(facts.memoryBytes)} GiB`
+      : `${facts.engine} · ${count(facts.cpus)} CPUs · ${count(facts.memoryBytes / 1024 ** 3)} GiB`
   return (
     <article class={node.reachable ? 'panel' : 'panel away'}>
       <h3>
@@ -129,8 +129,9 @@ const Gpu = ({ index, gpu, holder, why }: GpuProps) => {
   const memory = used === null ? gibibytes(null) : `${gibibytes(used)} / ${gibibytes(all)}`
   const unit = (value: number | null | undefined, name: string): string =>
     value === null || value === undefined ? count(null) : `${count(value)} ${name}`
+  const old = gpu !== null && gpu.ageMs + useContext(Lag) > STALE_MS
   return (
-    <tr>
+    <tr class={old ? 'old' : ''}>
       <th scope="row" title={gpu === null ? '' : `${gpu.name} ${gpu.uuid}`}>
         {index}
       </th>

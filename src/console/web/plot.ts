@@ -2,7 +2,13 @@
 import uPlot from 'uplot'
 import { HOUR_MS, type Line } from './series.ts'
 
-export type Curve = { readonly label: string; readonly line: Line; readonly dashed: boolean }
+export type Curve = {
+  readonly label: string
+  readonly line: Line
+  /** Name of a style property. */
+  readonly hue: string
+  readonly dashed: boolean
+}
 
 export type PlotAsk = {
   readonly curves: readonly Curve[]
@@ -10,6 +16,8 @@ export type PlotAsk = {
   /** Upper end of the scale; left out: as high as the values. */
   readonly max?: number
   readonly width: number
+  /** Epoch seconds under the cursor; null: the cursor left. */
+  readonly onCursor: (seconds: number | null) => void
 }
 
 export const HEIGHT = 140
@@ -40,30 +48,35 @@ export const optionsOf = (ask: PlotAsk): uPlot.Options => {
   return {
     width: ask.width,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { sync: { key: 'hour' }, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { range: lastHour }, y: { range: (_plot, _low, high) => [0, top(high, ask)] } },
     axes: [
       { ...axis, size: 24, values: '{HH}:{mm}', space: 64 },
       { ...axis, size: 46, values, space: 32 },
     ],
+    legend: { show: false },
+    hooks: { setCursor: [(plot) => ask.onCursor(timeUnder(plot))] },
     series: [
-      { value: (_plot, seconds) => timeOf(seconds) },
-      ...ask.curves.map(({ label, dashed }, index) => ({
+      {},
+      ...ask.curves.map(({ label, hue, dashed }) => ({
         label,
-        stroke: colour(COLOURS[replicaOf(ask.curves, index) % COLOURS.length] ?? '--curve-1'),
+        stroke: colour(hue),
         width: 1.5,
         ...(dashed ? { dash: [4, 4] } : {}),
         points: { show: false },
-        value: (_plot: uPlot, value: number | null) => ask.format(value),
       })),
     ],
   }
 }
 
-/** Running and waiting of one replica share its colour. */
-const replicaOf = (curves: readonly Curve[], index: number): number =>
-  [...new Set(curves.map(({ line }) => line.replica))].indexOf(curves[index]?.line.replica ?? '')
+/** The colour of the replica at this place in the list of all: the same in every chart. */
+export const colourOf = (place: number): string => COLOURS[place % COLOURS.length] ?? '--curve-1'
+
+const timeUnder = (plot: uPlot): number | null => {
+  const { idx } = plot.cursor
+  return idx === null || idx === undefined ? null : (plot.data[0][idx] ?? null)
+}
 
 const top = (high: number | null, { max }: PlotAsk): number => max ?? Math.max(1, (high ?? 0) * 1.1)
 
@@ -72,6 +85,3 @@ const lastHour = (_plot: uPlot, _first: number, last: number | null): uPlot.Rang
   const end = last ?? Date.now() / 1000
   return [end - HOUR_MS / 1000, end]
 }
-
-const timeOf = (seconds: number | null): string =>
-  seconds === null ? '–' : new Date(seconds * 1000).toLocaleTimeString('en-GB')

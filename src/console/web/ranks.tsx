@@ -57,7 +57,7 @@ export const Ranks = ({ replica }: { replica: ReplicaView }) => (
 const Rank = ({ rank }: { rank: RankView }) => (
   <tr>
     <th scope="row">{rank.rank}</th>
-    <td>{rank.node}</td>
+    <td class="nowrap">{rank.node}</td>
     <td class="nowrap">{ranges(rank.gpus)}</td>
     <td title={rank.container}>
       <State tone={TONES[rank.state]}>

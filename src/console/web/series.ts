@@ -87,3 +87,16 @@ const withGaps = (points: readonly Point[]): Omit<Line, 'replica'> => {
   }
   return { times, values }
 }
+
+/** The value at a moment, as the chart draws it: the nearest point, null in a gap. */
+export const valueAt = ({ times, values }: Line, seconds: number | null): number | null => {
+  if (seconds === null) return values.at(-1) ?? null
+  let best: number | null = null
+  let distance = GAP_MS / 1000
+  for (const [index, time] of times.entries()) {
+    if (Math.abs(time - seconds) >= distance) continue
+    distance = Math.abs(time - seconds)
+    best = values[index] ?? null
+  }
+  return best
+}
