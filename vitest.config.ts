@@ -1,10 +1,27 @@
 import { defineConfig } from 'vitest/config'
 
+/** These start real Docker engines on fixed loopback addresses, so they go one after the other. */
+const REAL = ['test/e2e/**/*.test.ts', 'test/drivers/docker*.test.ts']
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'parts',
+          include: ['test/**/*.test.ts'],
+          exclude: REAL,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'real', include: REAL, maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
+    ],
   },
 })

@@ -91,7 +91,7 @@ export const showEvents = async (
       if (event.kind === 'rank') board.rank(event)
       if (event.kind === 'replica') board.replica(event)
       if (event.kind === 'done' || event.kind === 'failed') {
-        await board.end(event.kind === 'done' ? null : event.message)
+        await board.end(event.kind === 'done' ? null : 'not ready')
         say(event.kind === 'done' ? event.message : `failed: ${event.message}`)
         return event.kind === 'done' ? EXIT.done : EXIT.failed
       }

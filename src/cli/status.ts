@@ -1,6 +1,7 @@
 /** `penstock status`: the fleet on one screen. */
 import { z } from 'zod'
 import type { Settings } from '../config.ts'
+import { STALE_MS } from '../core/signals.ts'
 import { adminClient } from './client.ts'
 import { age, bold, EXIT, type ExitCode, print, printJson, table, yellow } from './output.ts'
 import type { Flags } from './program.ts'
@@ -87,7 +88,7 @@ const nodesText = (fleet: Fleet): string => {
 }
 
 const shown = (reading: z.output<typeof Reading>, unit: (value: number) => string): string =>
-  reading === undefined || reading.ageMs > 5000 ? '–' : unit(reading.value)
+  reading === undefined || reading.ageMs > STALE_MS ? '–' : unit(reading.value)
 
 const replicaRows = (replica: Replica, nowMs: number): readonly string[][] => {
   const { requestsRunning, requestsWaiting, kvCacheUsageRatio } = replica.signals

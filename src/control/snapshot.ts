@@ -1,11 +1,9 @@
 /** What the gateway threads need to know, from the fleet: immutable and whole. */
 import type { Deployment, Gateway } from '../core/manifest.ts'
 import type { EngineSignal } from '../core/runtime.ts'
+import { STALE_MS } from '../core/signals.ts'
 import type { GatewayKey, GatewayRoute, GatewaySnapshot, Target } from '../core/snapshot.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
-
-/** A signal older than this is unknown (design: unknown is not zero). */
-export const STALE_MS = 5000
 
 export type SnapshotAsk = {
   readonly fleet: Fleet

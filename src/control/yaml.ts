@@ -27,6 +27,8 @@ export const TEXT_MAX = 1024 * 1024
 const DEPTH_MAX = 64
 /** Pieces that the lexer cuts a file into, 171,000 for those 1,000 nodes: bounds the time to seconds. */
 const PIECES_MAX = 300_000
+/** Pieces that fit nowhere, after which the rest of the file is not looked at. */
+const ASTRAY_MAX = 100
 const DOCUMENTS_MAX = 1000
 
 export const readYaml = (given: string): YamlText => {
@@ -92,11 +94,15 @@ const compose = (text: string): Composed => {
     problems: [{ at: parser.offset, path: [], message }],
   })
   let pieces = 0
+  let astray = 0
   for (const lexeme of new Lexer().lex(text)) {
     for (const token of parser.next(lexeme)) {
       for (const document of composer.next(token)) documents.push(document)
+      if (token.type === 'error') astray += 1
     }
     pieces += 1
+    // What is no YAML is a complaint a piece, and making them takes long: the first ones do.
+    if (astray > ASTRAY_MAX) break
     if (parser.stack.length > DEPTH_MAX) return stop(`nested deeper than ${DEPTH_MAX} levels`)
     if (pieces > PIECES_MAX) return stop('too many entries for one file')
     if (documents.length > DOCUMENTS_MAX) return stop(`more than ${DOCUMENTS_MAX} documents`)
