@@ -26,7 +26,7 @@ export const TEST_IMAGE = 'penstock/test:1'
 const PORT = 2375
 
 export type Lab = {
-  readonly engines: readonly (Daemon & { readonly name: string; readonly address: string })[]
+  readonly engines: readonly Daemon[]
   stop(): Promise<void>
 }
 
@@ -37,13 +37,13 @@ export const importTestImage = async (daemon: Daemon): Promise<void> => {
 }
 
 /** All or none: what came up is stopped again when one does not. */
-export const startLab = async (directory: string): Promise<Lab> => {
+export const startLab = async (directory: string, port = PORT): Promise<Lab> => {
   const started = await Promise.allSettled(
     LAB.map(async ({ name, address }) => {
-      const hosts = [`tcp://${address}:${PORT}`]
+      const hosts = [`tcp://${address}:${port}`]
       const daemon = await startDaemon({ directory: join(directory, name), hosts, gpus: true })
       await importTestImage(daemon)
-      return { ...daemon, name, address }
+      return daemon
     }),
   )
   const engines = started.filter((it) => it.status === 'fulfilled').map((it) => it.value)
