@@ -111,7 +111,8 @@ const compose = (text: string): Composed => {
     for (const document of composer.next(token)) documents.push(document)
   }
   for (const document of composer.end(false, text.length)) documents.push(document)
-  const left = documents.length === 0 ? composer.streamInfo().errors : []
+  // Directives and the like with no document after them are nobody's errors.
+  const left = composer.streamInfo().errors.slice(0, PROBLEMS_MAX)
   return {
     documents,
     problems: left.map((error) => ({ at: error.pos[0], path: [], message: plain(error) })),

@@ -361,6 +361,11 @@ describe('hostile text', () => {
     ['half a surrogate pair', 'nodes: "\uD800"', /character U\+D800 is not allowed/],
     ['escape sequences', 'nodes: \u001b[31m', /character U\+001B is not allowed/],
     ['over a megabyte', `# ${wide('x')}`, /larger than 1 MiB/],
+    [
+      'a stray directive at the end',
+      `${INVENTORY}...\n%x\n`,
+      /^inventory.yaml:6:1: not valid YAML/,
+    ],
     ['many entries', wide('a: 1\n'), /too many entries for one file/],
     ['many closing brackets', wide('}]'), /not valid YAML|too many/],
     ['many directives', wide('%x\n'), /too many entries|directive/],
