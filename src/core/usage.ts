@@ -21,7 +21,8 @@ export type EventKind = 'token' | 'done' | 'error' | 'other'
 const decoder = new TextDecoder()
 /** How an ordinary chunk of either engine begins. */
 const ORDINARY = [...'data: {"id":"'].map((character) => character.charCodeAt(0))
-/** A body longer than this is read for its usage only, not for its finish reason. */
+/** A longer body is not parsed as a whole, and longer choices not at all: for usage only. */
+const PARSED_BYTES_MAX = 16_384
 const CHOICES_BYTES_MAX = 262_144
 
 export class StreamWatch {
@@ -67,6 +68,10 @@ export class StreamWatch {
 
 /** Finish reason and usage of a whole JSON answer; nulls when it has none or is not JSON. */
 export const endingOfBody = (bytes: Uint8Array): Ending => {
+  if (bytes.length <= PARSED_BYTES_MAX) {
+    const value = parsed(bytes)
+    return { finishReason: finishReasonOf(value), usage: usageOf(record(value)?.usage) }
+  }
   const scan = scanObject(bytes, ['usage', 'choices'])
   if (!scan.ok) return { finishReason: null, usage: null }
   const { usage, choices } = scan.fields

@@ -204,7 +204,8 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
 
   #failureOf(error: Error): PenstockError {
     const code = codeOf(error)
-    const what = code === '' ? error.message : `${error.message} (${code})`
+    // The code without the message: callers need not learn the replica's address.
+    const what = code === '' ? error.message : code
     if (CONNECT_CODES.has(code)) {
       return new PenstockError('upstream_error', this.#at(`cannot be reached: ${what}`))
     }

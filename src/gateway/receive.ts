@@ -6,8 +6,7 @@ type Done = (error: Error | null, body?: Buffer) => void
 
 /** Calls `done` once: with the body, body_too_large, or request_timeout when the client left. */
 export const receive = (req: IncomingMessage, bytesMax: number, done: Done): void => {
-  const declared = Number(req.headers['content-length'] ?? 0)
-  if (declared > bytesMax) {
+  if (!fits(req, bytesMax)) {
     done(tooLarge(bytesMax))
     return
   }
@@ -34,6 +33,10 @@ export const receive = (req: IncomingMessage, bytesMax: number, done: Done): voi
   req.on('close', gone)
   req.on('error', gone)
 }
+
+/** By the length that it declares; it may still lie. */
+export const fits = (req: IncomingMessage, bytesMax: number): boolean =>
+  !(Number(req.headers['content-length'] ?? 0) > bytesMax)
 
 const tooLarge = (bytesMax: number): PenstockError =>
   new PenstockError('body_too_large', `the body is larger than ${bytesMax} bytes`)

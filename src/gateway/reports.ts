@@ -22,8 +22,11 @@ export class Reports {
     this.#taken = taken
   }
 
-  get dropped(): number {
-    return this.#dropped
+  /** How many were dropped since this was last asked. */
+  takeDropped(): number {
+    const dropped = this.#dropped
+    this.#dropped = 0
+    return dropped
   }
 
   add(request: FinishedRequest): void {

@@ -63,7 +63,6 @@ const HEADERS: Readonly<Partial<Record<ErrorCode, Headers>>> = {
   invalid_api_key: { 'www-authenticate': 'Bearer' },
   server_draining: { connection: 'close' },
   request_timeout: { connection: 'close' },
-  body_too_large: { connection: 'close' },
 }
 
 /** A failure as a client sees it. What is not ours is a bug, and its text stays inside. */

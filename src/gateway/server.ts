@@ -10,7 +10,7 @@ import { PenstockError } from '../errors.ts'
 import { authenticate } from './auth.ts'
 import { startChat } from './chat.ts'
 import { listModels, oneModel, readiness } from './models.ts'
-import { receive } from './receive.ts'
+import { fits, receive } from './receive.ts'
 import {
   baseHeaders,
   type Caller,
@@ -45,10 +45,17 @@ const RECEIVE_TIMEOUT_MS = 120_000
 const KEEP_ALIVE_TIMEOUT_MS = 76_000
 const CHECK_INTERVAL_MS = 5_000
 
+/** Requests that wait for `100 Continue`, with where to write it. */
+type Waiting = WeakMap<IncomingMessage, ServerResponse>
 type OnBug = (error: unknown) => void
 
 /** Builds the app; it does not listen yet. `onBug` hears of errors that are not PenstockErrors. */
 export const buildServer = (state: GatewayState, onBug: OnBug): FastifyInstance => {
+  const waiting: Waiting = new WeakMap()
+  const fail = (error: unknown, { request, reply }: Route): void => {
+    if (!(error instanceof PenstockError) && fromFramework(error) === null) onBug(error)
+    answerError(error, { request, reply }, waiting.has(request.raw))
+  }
   const app = fastify({
     logger: false,
     requestIdHeader: false,
@@ -59,17 +66,23 @@ export const buildServer = (state: GatewayState, onBug: OnBug): FastifyInstance 
     return503OnClosing: false,
     http: { connectionsCheckingInterval: CHECK_INTERVAL_MS },
     clientErrorHandler: refuseMalformed,
-    frameworkErrors: (error, request, reply) => answerError(onBug, error, { request, reply }),
+    frameworkErrors: (error, request, reply) => fail(error, { request, reply }),
     routerOptions: { maxParamLength: 1_000 },
   })
   app.server.headersTimeout = HEADERS_TIMEOUT_MS
-  app.server.on('checkContinue', (req, res) => expectContinue(app, state, { req, res }))
+  // `Expect: 100-continue` is answered when the body is wanted: after the key has been checked.
+  app.server.on('checkContinue', (req, res) => {
+    waiting.set(req, res)
+    app.server.emit('request', req, res)
+  })
   app.decorateRequest('ticket', null)
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', (_request, payload: IncomingMessage, done) =>
-    receive(payload, state.table.snapshot.maxBodyBytes, done),
-  )
-  app.setErrorHandler((error, request, reply) => answerError(onBug, error, { request, reply }))
+  app.addContentTypeParser('*', (_request, payload: IncomingMessage, done) => {
+    const { maxBodyBytes } = state.table.snapshot
+    if (fits(payload, maxBodyBytes)) goOn(waiting, payload)
+    receive(payload, maxBodyBytes, done)
+  })
+  app.setErrorHandler((error, request, reply) => fail(error, { request, reply }))
   app.addHook('onRequest', (request, reply, done) => {
     if (request.is404) answerUnrouted(request, reply)
     else done()
@@ -112,6 +125,11 @@ const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
   })
 }
 
+const goOn = (waiting: Waiting, req: IncomingMessage): void => {
+  waiting.get(req)?.writeContinue()
+  waiting.delete(req)
+}
+
 /** Before a byte of the body is read: who is it, and is this a request that we take? */
 const admit =
   (state: GatewayState, path: string) =>
@@ -139,18 +157,21 @@ const admit =
 
 type Route = { readonly request: FastifyRequest; readonly reply: FastifyReply }
 
-/** The one place where an error becomes an answer (and, for a proxied request, a report). */
-const answerError = (onBug: OnBug, error: unknown, { request, reply }: Route): void => {
-  const ours = error instanceof PenstockError ? error : fromFramework(error)
-  if (ours === null) onBug(error)
-  const failure = failureOf(ours ?? error)
+/**
+ * The one place where an error becomes an answer (and, for a proxied request, a report).
+ * `unsent`: the client waits for leave to send its body; after a refusal it may send it or not,
+ * so that the connection cannot be used again.
+ */
+const answerError = (error: unknown, { request, reply }: Route, unsent: boolean): void => {
+  const failure = failureOf(fromFramework(error) ?? error)
   reply.hijack()
-  const caller = callerOf(request)
-  if (reply.raw.headersSent) reply.raw.destroy()
-  else if (failure.status === 413) {
-    sendAndLinger(request.raw, reply.raw, { caller, failure })
-  } else sendFailure(reply.raw, caller, failure)
-  const outcome = failure.status >= 500 && failure.reason === 'bug' ? 'upstream_error' : 'refused'
+  const [req, res, caller] = [request.raw, reply.raw, callerOf(request)]
+  if (res.headersSent) res.destroy()
+  else if (unsent || failure.status === 413) {
+    const headers = { ...failure.headers, connection: 'close' }
+    sendAndLinger(req, res, { caller, failure: { ...failure, headers } })
+  } else sendFailure(res, caller, failure)
+  const outcome = failure.reason === 'bug' ? 'upstream_error' : 'refused'
   request.ticket?.finish({ status: failure.status, outcome, reason: failure.reason })
 }
 
@@ -202,15 +223,6 @@ const callerOf = (request: FastifyRequest): Caller => ({
 const requestId = ({ headers }: { headers: IncomingMessage['headers'] }): string => {
   const given = headers['x-request-id']
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : `req-${randomUUID()}`
-}
-
-type Raw = { readonly req: IncomingMessage; readonly res: ServerResponse }
-
-/** A body that will be refused for its length is not asked for. */
-const expectContinue = (app: FastifyInstance, state: GatewayState, { req, res }: Raw): void => {
-  const declared = Number(req.headers['content-length'] ?? 0)
-  if (!(declared > state.table.snapshot.maxBodyBytes)) res.writeContinue()
-  app.server.emit('request', req, res)
 }
 
 /** What node:http could not parse, or what took too long to arrive. */

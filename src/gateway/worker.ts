@@ -44,7 +44,11 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
     })
   })
   setInterval(() => state.tick(performance.now()), TICK_MS)
-  setInterval(() => reports.flush(), BATCH_AGE_MS)
+  setInterval(() => {
+    reports.flush()
+    const dropped = reports.takeDropped()
+    if (dropped > 0) console.error(`gateway thread ${thread}: ${dropped} reports dropped`)
+  }, BATCH_AGE_MS)
 
   return (message) => {
     if (message.kind === 'snapshot') {

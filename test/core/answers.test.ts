@@ -72,6 +72,10 @@ describe('usage', () => {
       finishReason: 'tool_calls',
       usage: { promptTokens: 3 },
     })
+    const large = { data: 'x'.repeat(100_000), ...body }
+    expect(endingOfBody(bytes(JSON.stringify(large)))).toEqual(
+      endingOfBody(bytes(JSON.stringify(body))),
+    )
     expect(endingOfBody(bytes('<html>'))).toEqual({ finishReason: null, usage: null })
   })
 })

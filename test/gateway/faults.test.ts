@@ -124,6 +124,25 @@ describe('a stream that dies', () => {
   })
 })
 
+describe('a stream that never began', () => {
+  test.each([
+    ['ends', []],
+    ['is reset', [{ waitMs: 100 }, { reset: true }]],
+  ] satisfies [string, Step[]][])('it %s after its head: a real 502', async (_, steps) => {
+    const world = await startWorld(() => ({ headers: SSE, headFirst: true, steps }))
+    const response = await post(world.url, STREAM)
+    expect(response.status).toBe(502)
+    expect(await response.json()).toMatchObject({ error: { type: 'server_error' } })
+    expect(await report(world)).toMatchObject({ status: 502, outcome: 'upstream_error' })
+  })
+
+  test('the engine answers with JSON instead of events: passed on as it is', async () => {
+    const body = completion('hi')
+    const world = await startWorld(() => ({ headers: JSON_TYPE, steps: [{ send: body }] }))
+    expect(await (await post(world.url, STREAM)).text()).toBe(body)
+  })
+})
+
 describe("the engine's own errors", () => {
   test('inside a stream: OpenAI shape, and its [DONE] is not passed on', async () => {
     const flat = 'data: {"object":"error","message":"CUDA error","type":"Internal","code":500}\n\n'
