@@ -11,6 +11,7 @@ import { GPU_QUERY, parseGpuLine } from '../core/gpu.ts'
 import type { NodeSpec } from '../core/inventory.ts'
 import type { Container } from '../core/observed.ts'
 import { plan } from '../core/planner.ts'
+import type { GpuProfiles } from '../core/profile.ts'
 import type { RankSpec } from '../core/runtime.ts'
 import type { Driver } from '../drivers/driver.ts'
 import { errorLine } from '../errors.ts'
@@ -121,15 +122,24 @@ const gpuCheck = async (
     const detail = `${declared} declared; seen from inside a rank, and none runs here yet`
     return { check, verdict: 'unknown', detail }
   }
-  const names = desired.profiles.get(node.gpus.profile)?.names ?? []
   const expected = driver.visibleGpus === 'host' ? node.gpus.count : (rank?.labels.gpus.length ?? 0)
   const found = await gpuNames(driver, rank?.name ?? '')
-  const strange = found.find((name) => !names.some((known) => name.startsWith(known)))
+  const strange = found.find((name) => profileOf(name, desired.profiles) !== node.gpus?.profile)
   if (strange !== undefined) {
     return { check, verdict: 'wrong', detail: `${declared} declared, but there is a ${strange}` }
   }
   const verdict = found.length === expected ? 'ok' : 'wrong'
   return { check, verdict, detail: `${declared} declared, ${found.length} of ${expected} seen` }
+}
+
+/** The profile with the longest name that the GPU's begins with: H20 is also a prefix of H20-3e. */
+const profileOf = (gpu: string, profiles: GpuProfiles): string | null => {
+  const known = [...profiles.values()].flatMap(({ name, names }) =>
+    names.map((prefix) => ({ name, prefix })),
+  )
+  const matching = known.filter(({ prefix }) => gpu.startsWith(prefix))
+  const [best] = matching.sort((a, b) => b.prefix.length - a.prefix.length)
+  return best?.name ?? null
 }
 
 const gpuNames = async (driver: Driver, rank: string): Promise<readonly string[]> => {

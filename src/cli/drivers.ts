@@ -1,5 +1,5 @@
 /** Which driver serves a node: the one place, beside serve.ts, that names concrete drivers. */
-import { dirname, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import type { Settings } from '../config.ts'
 import type { NodeSpec } from '../core/inventory.ts'
 import { dockerDriver } from '../drivers/docker.ts'
@@ -15,15 +15,13 @@ export const driverFactory =
     node.driver === 'process'
       ? processDriver({ node, home: resolve(settings.home), simulatorBin: SIMULATOR_BIN })
       : dockerDriver({
-          node: resolvedNode(settings, node),
+          node: resolvedNode(node),
           simulatorImage: simulatorImage(VERSION),
         })
 
-/** TLS files are named relative to the inventory file. */
-export const resolvedNode = (settings: Settings, node: NodeSpec): NodeSpec => {
+/** TLS files as this process finds them, wherever it was started. */
+export const resolvedNode = (node: NodeSpec): NodeSpec => {
   if (node.tls === undefined) return node
-  const from = dirname(resolve(settings.inventory))
   const { ca, cert, key } = node.tls
-  const tls = { ca: resolve(from, ca), cert: resolve(from, cert), key: resolve(from, key) }
-  return { ...node, tls }
+  return { ...node, tls: { ca: resolve(ca), cert: resolve(cert), key: resolve(key) } }
 }

@@ -1,4 +1,5 @@
 /** The operator's files, read and checked here, before anything is asked of a running Penstock. */
+import { resolve } from 'node:path'
 import type { Settings } from '../config.ts'
 import { issueLine, parseFiles } from '../control/load.ts'
 import { loadProfiles } from '../control/profiles.ts'
@@ -18,7 +19,15 @@ export const inputsOf = async (settings: Settings): Promise<Inputs> => {
   const paths = { inventoryPath: settings.inventory, manifestsDir: settings.manifests }
   const { files, issues } = await readInputs(paths)
   const answer = parseFiles(files, profiles.profiles, issues)
-  return answer.ok ? { ok: true, files, desired: answer.desired } : answer
+  if (!answer.ok) return answer
+  return { ok: true, files: sent(files), desired: answer.desired }
+}
+
+/** Paths inside the inventory are relative to it; a running Penstock may have another directory. */
+const sent = (files: InputFiles): InputFiles => {
+  const { inventory } = files
+  if (inventory === null) return files
+  return { ...files, inventory: { ...inventory, path: resolve(inventory.path) } }
 }
 
 /** Every issue on its line, then how many: exit code 2. */

@@ -12,7 +12,7 @@ const TIMEOUT_MS = 600_000
 export const simulatorImage = async (settings: Settings): Promise<ExitCode> => {
   const inputs = await inputsOf(settings)
   if (!inputs.ok) return refuse(inputs.issues)
-  const nodes = inputs.desired.inventory.nodes.map((node) => resolvedNode(settings, node))
+  const nodes = inputs.desired.inventory.nodes.map(resolvedNode)
   const answer = await buildSimulatorImage({
     root: ROOT_DIRECTORY,
     version: VERSION,
