@@ -235,26 +235,31 @@ export const requests = (nowMs: number, count = 24): readonly FinishedRequest[] 
   )
 }
 
-/** An hour in steps of ten seconds, with a gap of three minutes, which must stay a gap. */
+/** An hour in steps of ten seconds to `last`, with a gap of three minutes, which must stay one. */
 export const history = (nowMs: number): readonly Series[] => {
-  const wave = (step: number, base: number, swing: number) =>
-    base + swing * (Math.sin(step / 19) * 0.6 + Math.sin(step / 5.3) * 0.25)
-  const series = (name: string, of: string, base: number, swing: number): Series => ({
-    name,
-    labels: { replica: of },
-    points: Array.from({ length: 360 }, (_, step): readonly [number, number] => [
-      nowMs - (360 - step) * 10_000,
-      Math.max(0, wave(step + (of.startsWith('q') ? 40 : 0), base, swing)),
-    ]).filter((_, step) => step < 150 || step > 168),
-  })
+  const shape = (step: number): number => Math.sin(step / 19) * 0.6 + Math.sin(step / 5.3) * 0.25
+  const series = (name: string, of: string, last: number, swing: number): Series => {
+    const shift = of.startsWith('q') ? 40 : 0
+    const base = last - swing * shape(359 + shift)
+    const most = name === 'kvCacheUsageRatio' ? 0.98 : Number.POSITIVE_INFINITY
+    const points = Array.from({ length: 360 }, (_, step): readonly [number, number] => [
+      nowMs - (359 - step) * 10_000,
+      Math.min(most, Math.max(0, base + swing * shape(step + shift))),
+    ])
+    return {
+      name,
+      labels: { replica: of },
+      points: points.filter((_, step) => step < 150 || step > 168),
+    }
+  }
   return [
-    series('kvCacheUsageRatio', 'deepseek-r1/0', 0.72, 0.24),
-    series('kvCacheUsageRatio', 'qwq-32b/0', 0.5, 0.2),
-    series('requestsRunning', 'deepseek-r1/0', 40, 14),
-    series('requestsRunning', 'qwq-32b/0', 28, 10),
-    series('requestsWaiting', 'deepseek-r1/0', 5, 9),
-    series('requestsWaiting', 'qwq-32b/0', 1, 2),
-    series('generationTokensPerSecond', 'deepseek-r1/0', 1300, 380),
-    series('generationTokensPerSecond', 'qwq-32b/0', 840, 200),
+    series('kvCacheUsageRatio', 'deepseek-r1/0', 0.91, 0.24),
+    series('kvCacheUsageRatio', 'qwq-32b/0', 0.62, 0.2),
+    series('requestsRunning', 'deepseek-r1/0', 48, 14),
+    series('requestsRunning', 'qwq-32b/0', 36, 10),
+    series('requestsWaiting', 'deepseek-r1/0', 13, 9),
+    series('requestsWaiting', 'qwq-32b/0', 2, 2),
+    series('generationTokensPerSecond', 'deepseek-r1/0', 1484, 380),
+    series('generationTokensPerSecond', 'qwq-32b/0', 912, 200),
   ]
 }

@@ -6,7 +6,7 @@ import { Deployments } from './deployments.tsx'
 import { clockTime, span } from './format.ts'
 import { Header, Totals } from './header.tsx'
 import { forgetKey, KeyForm, storedKey, storeKey } from './key.tsx'
-import { keepLink } from './link.ts'
+import { keepLink, type LinkNews } from './link.ts'
 import { Nodes } from './nodes.tsx'
 import { Lag } from './parts.tsx'
 import { Requests } from './requests.tsx'
@@ -25,18 +25,18 @@ const useNow = (): number => {
 export const App = () => {
   const [key, setKey] = useState(storedKey)
   const [state, tell] = useReducer(hear, EMPTY)
-  const refused = state.refused !== null
   useEffect(() => {
     if (key === null) return
     const leave = new AbortController()
-    void keepLink(key, tell, leave.signal)
+    const listen = (news: LinkNews): void => {
+      tell(news)
+      if (news.kind !== 'refused') return
+      forgetKey()
+      setKey(null)
+    }
+    void keepLink(key, listen, leave.signal)
     return () => leave.abort()
   }, [key])
-  useEffect(() => {
-    if (!refused) return
-    forgetKey()
-    setKey(null)
-  }, [refused])
   if (key === null) {
     const open = (given: string): void => {
       storeKey(given)
