@@ -9,11 +9,11 @@ const LINE_MAX = 4096
  * carriage returns, so the last figure on the line is the newest.
  */
 export const phaseReader =
-  (patterns: readonly (readonly [Phase, RegExp])[]) =>
+  (patterns: readonly (readonly [Phase, ...RegExp[]])[]) =>
   (line: string): PhaseReading | null => {
     const last = line.slice(-LINE_MAX)
-    for (const [phase, pattern] of patterns) {
-      if (!pattern.test(last)) continue
+    for (const [phase, ...words] of patterns) {
+      if (!words.some((pattern) => pattern.test(last))) continue
       const ratio = ratioOf(last)
       return ratio === null ? { phase } : { phase, ratio }
     }

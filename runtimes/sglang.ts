@@ -21,7 +21,7 @@ import { GIB } from '../src/core/units.ts'
 import { type Source, sourceOf } from '../src/core/weights.ts'
 import { phaseReader } from './phase.ts'
 
-/** Pinned by tag; a manifest's `image` may add `@sha256:…` or name a `-cu129`, `-runtime` variant. */
+/** Pinned by tag; a manifest's `image` may add `@sha256:…` or name the `-cu129` variant. */
 const IMAGE = 'lmsysorg/sglang:v0.5.20'
 
 /**
@@ -228,7 +228,8 @@ const phase = phaseReader([
   ],
   [
     'weights',
-    /Load weight begin|Loading \w+ checkpoint shards|Multi-thread loading shards|Beginning to load weights/,
+    /Load weight begin|Beginning to load weights/,
+    /Loading \w+ checkpoint shards|Multi-thread loading shards/,
   ],
   ['rendezvous', /Init torch distributed (begin|ends)/],
   ['start', /server_args=ServerArgs\(/],

@@ -202,7 +202,10 @@ const phase = phaseReader([
   ['graphs', /Capturing CUDA graphs|Graph capturing finished/],
   [
     'profile',
-    /Loading weights took|Model loading took|Using cache directory|Dynamo bytecode transform|torch\.compile (takes|took)|Compiling a graph|Available KV cache memory|GPU KV cache size|DeepGEMM warmup|Autotuning process/i,
+    /Loading weights took|Model loading took/,
+    /Using cache directory|Dynamo bytecode transform|torch\.compile t(akes|ook)|Compiling a graph/,
+    /Available KV cache memory|GPU KV cache size/,
+    /DeepGEMM warmup|Autotuning process/i,
   ],
   ['weights', /Starting to load model|Loading \w+ checkpoint shards|Loading pt checkpoint/],
   ['rendezvous', /Initializing a V1 LLM engine|distributed_init_method=|vLLM is using nccl/i],

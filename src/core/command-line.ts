@@ -14,16 +14,23 @@ export const isSecret = (variable: string): boolean => SECRET.test(variable)
 export const quoted = (word: string): string =>
   /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 
+/** As drivers/docker-container.ts sets them. */
+const ULIMITS = ['memlock=-1', 'stack=67108864', 'nofile=65536']
+
 /** `docker run` with everything that the docker driver sets; one option a line. */
 export const dockerCommand = (spec: RankSpec): string => {
   const [program = '', ...rest] = spec.command
   const options = [
     ['--name', spec.name],
     ['--network', 'host'],
+    ['--init'],
+    ['--restart', 'no'],
+    ['--no-healthcheck'],
     ...(spec.gpus.length === 0 ? [] : [['--gpus', `"device=${spec.gpus.join(',')}"`]]),
-    ...(spec.ipc === 'host' ? [['--ipc', 'host']] : []),
-    ['--shm-size', size(spec.shmBytes)],
-    ...(spec.memlock === 'unlimited' ? [['--ulimit', 'memlock=-1']] : []),
+    ['--ipc', spec.ipc],
+    // With the host's IPC its /dev/shm is used, whatever the size here.
+    ...(spec.ipc === 'host' ? [] : [['--shm-size', size(spec.shmBytes)]]),
+    ...(spec.memlock === 'unlimited' ? ULIMITS.map((limit) => ['--ulimit', limit]) : []),
     ...(spec.privileged ? [['--privileged']] : []),
     ...spec.capabilities.map((name) => ['--cap-add', name]),
     ...spec.devices.map((path) => ['--device', path]),

@@ -1,7 +1,7 @@
 /**
- * Fit: bytes needed against bytes there, per GPU, with the sum shown. Decides whether one request of
- * full context fits into the KV pool, which is what both engines demand at start; if not, says what
- * would (core/remedies.ts). Refuses to know which GPUs are free (core/placement.ts).
+ * Fit: bytes needed against bytes there, per GPU, with the sum shown. Decides whether one request
+ * of full context fits into the KV pool, which is what both engines demand at start; if not, says
+ * what would (core/remedies.ts). Refuses to know which GPUs are free (core/placement.ts).
  */
 import { remediesFor } from './remedies.ts'
 import { type FitAsk, type FitSum, shapeReasons, sumOf } from './sum.ts'
@@ -50,7 +50,8 @@ const memoryReasons = (ask: FitAsk, sum: FitSum): readonly string[] => {
   const short =
     sum.kvBytesPerGpu <= 0
       ? 'weights and overhead leave no room for a KV cache'
-      : `the KV pool holds ${thousands(sum.kvPoolTokens)} tokens, one request of full context needs ${thousands(ask.context)}`
+      : `the KV pool holds ${thousands(sum.kvPoolTokens)} tokens, ` +
+        `one request of full context needs ${thousands(ask.context)}`
   return [`${short}: ${sumLine(sum)}`]
 }
 

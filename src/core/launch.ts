@@ -108,7 +108,7 @@ const memoryOf = (fit: Fit, node: NodeSpec): LaunchAsk['memory'] =>
         overheadBytes: fit.overheadBytesPerGpu,
       }
 
-/** RDMA needs the device files and pinned memory; a rank without peers on other nodes needs neither. */
+/** RDMA needs the device files and pinned memory; a rank without peers elsewhere needs neither. */
 const machineSettings = ({ container, fabric }: NodeSpec, grouped: boolean) => {
   const rdma = grouped && fabric !== undefined && fabric.hca.length > 0
   return {

@@ -1,6 +1,6 @@
 /**
  * How many bytes one GPU needs for a model: its share of the weights, a token of KV cache, and what
- * is neither. Knows tensor and pipeline sharding; refuses to know which GPU it will be (core/fit.ts).
+ * is neither. Knows tensor and pipeline sharding; refuses to know which GPU it is (core/fit.ts).
  * Formulas and check values: vLLM and SGLang at the versions that runtimes/ pins; DeepSeek-R1's
  * measured 79.41 GiB per GPU at tensor 8 (HabanaAI/vllm-fork #809) is met within 0.5 %.
  */
@@ -14,9 +14,9 @@ export type FitTerm = { readonly what: string; readonly bytes: number }
 /** Tokens in one engine step: vLLM's and SGLang's default on GPUs of 70 GiB and more. */
 const BATCHED_TOKENS = 8192
 /**
- * Live 16-bit values per batched token, in hidden sizes, at the peak of a forward pass: gate, up and
- * their product (3 x 5.4 hidden sizes in Qwen2-32B), residual and input. vLLM prints its own figure
- * as `peak activation`; 18 gives 1.4 GiB for QwQ-32B and 2.0 GiB for DeepSeek-R1.
+ * Live 16-bit values per batched token, in hidden sizes, at the peak of a forward pass: gate, up
+ * and their product (3 x 5.4 hidden sizes in Qwen2-32B), residual and input. vLLM prints its own
+ * figure as `peak activation`; 18 gives 1.4 GiB for QwQ-32B and 2.0 GiB for DeepSeek-R1.
  */
 const ACTIVATION_WIDTH = 18
 /** Experts that a token is copied to (top-8 in DeepSeek-V3, Qwen3 and Kimi K2). */

@@ -10,9 +10,9 @@ import type { Architecture, Deployment } from './manifest.ts'
 import { choose, type Machine, type Occupancy } from './occupancy.ts'
 import type { GpuProfiles } from './profile.ts'
 import { plural, ranges, thousands } from './units.ts'
-import { weightsProblem } from './weights.ts'
+import { CACHE_VOLUME, weightsProblem } from './weights.ts'
 
-/** One rank's place. `slot` is the lowest GPU index, or the slot of a cpu node: it makes the port. */
+/** One rank's place. `slot`, the lowest GPU index or a cpu node's slot, makes the port. */
 export type Seat = {
   readonly node: NodeSpec
   readonly gpus: readonly number[]
@@ -231,8 +231,10 @@ const reasonOf = (seats: readonly Seat[], chosen: readonly Machine[]): string =>
     return `${node.name} GPU ${ranges(gpus)}${rest}`
   })
   const why = seats.length === 1 ? 'leaves the fewest GPUs free' : 'alike and joined by a fabric'
-  const bare = seats.some(({ node }) => node.weights === undefined)
-  const note = bare ? '; no `weights` on the node: what is downloaded goes with the container' : ''
+  const volume = seats.some(({ node }) => node.weights === undefined && node.driver === 'docker')
+  const note = volume
+    ? `; no \`weights\` on the node: Docker's volume ${CACHE_VOLUME} keeps them`
+    : ''
   return `${parts.join(', ')}: ${why}${note}`
 }
 

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import type { NodeSpec } from './inventory.ts'
 import type { Architecture, Deployment } from './manifest.ts'
 
+/** `host` is an absolute path, or the name of a Docker volume. */
 export type Mount = { readonly host: string; readonly inside: string; readonly readOnly: boolean }
 
 /** Everything a driver needs to run one rank. A value: equal specs mean an equal container. */

@@ -224,7 +224,7 @@ const keptAsIs = (one: Case, context: SettleContext, because: string): Outcome |
   const hash = labels.specHash
   const endpoint = `http://${hostPort(leader.node.address, labels.port)}`
   const specs = specsAt(one, { seats, demand: judged.demand, context })
-  // Its own hash, so that it counts as wanted; with that of the new specification it would be replaced.
+  // Its own hash, so that it counts as wanted; with that of the new one it would be replaced.
   const ranks = specs.ranks.map((rank) => ({ ...rank, labels: { ...rank.labels, specHash: hash } }))
   const reason = `keeps running as it is: ${because}`
   const replica = replicaOf(one, { ranks, specHash: hash, endpoint }, { reason, rejected: [] })

@@ -10,11 +10,17 @@ import type { Mount } from './runtime.ts'
 /** Where containers see the node's `weights`. */
 export const WEIGHTS_INSIDE = '/weights'
 
+/**
+ * The Docker volume that stands in for `weights` on a node without it: a group restarts as new
+ * containers, and what is not in a volume would be downloaded again each time.
+ */
+export const CACHE_VOLUME = 'penstock-cache'
+
 export type Source = {
   /** What the engine is asked to load: a repository or an absolute path. */
   readonly model: string
   readonly hub: 'huggingface' | 'modelscope' | null
-  /** The directory that outlives the container, as the engine sees it; null when there is none. */
+  /** The directory that outlives the rank, as the engine sees it; null: the user's own cache. */
   readonly directory: string | null
   readonly environment: Readonly<Record<string, string>>
   readonly mounts: readonly Mount[]
@@ -37,11 +43,11 @@ export const sourceOf = (weights: Weights, node: NodeSpec): Source => {
   const kind = sourceKind(weights)
   const mounts: Mount[] = []
   const contained = node.driver !== 'process'
-  const directory =
-    node.weights === undefined ? null : contained ? WEIGHTS_INSIDE : trimmed(node.weights)
-  if (contained && node.weights !== undefined) {
+  const own = node.weights === undefined ? null : trimmed(node.weights)
+  const directory = contained ? WEIGHTS_INSIDE : own
+  if (contained) {
     // Read and write: it is also the download cache and holds compiled kernels between restarts.
-    mounts.push({ host: trimmed(node.weights), inside: WEIGHTS_INSIDE, readOnly: false })
+    mounts.push({ host: own ?? CACHE_VOLUME, inside: WEIGHTS_INSIDE, readOnly: false })
   }
   const environment: Record<string, string> = {}
   if (kind === 'path') {

@@ -148,9 +148,9 @@ describe('a reason for each node that was not taken', () => {
     expect(reasonsOf(plan)).toEqual(['a: weights.path is relative and the node has no `weights`'])
   })
 
-  it('tells that downloads are lost where the node keeps no weights', () => {
+  it('tells where downloads go when the node names no directory', () => {
     const plan = planOf([nodeOf('a', { weights: undefined })], [QWQ])
-    expect(plan.deployments[0]?.replicas[0]?.reason).toContain('no `weights` on the node')
+    expect(plan.deployments[0]?.replicas[0]?.reason).toContain("Docker's volume penstock-cache")
   })
 })
 
