@@ -17,8 +17,10 @@ export type SshTarget = {
 
 /** Idle connections kept for the next call; a handshake costs 0.2 s and more. */
 const IDLE_MAX = 2
-/** sshd refuses more than 10 that are still unauthenticated (MaxStartups 10:30:100). */
-const CONNECTIONS_MAX = 8
+/** A follow and an exec for each of 16 ranks hold one each; the rest is for short calls. */
+const CONNECTIONS_MAX = 64
+/** sshd begins to refuse at 10 that are not authenticated yet (MaxStartups 10:30:100). */
+const HANDSHAKES_MAX = 6
 const STDERR_CHARS_MAX = 2048
 
 /** What ssh said before it gave up; `message` is its last words. */
@@ -40,29 +42,54 @@ export const sshArguments = (target: SshTarget): readonly string[] => [
 
 export class SshAgent extends Agent {
   readonly #target: SshTarget
+  /** At most CONNECTIONS_MAX wait here: the agent asks for no more. */
+  readonly #waiting: (() => void)[] = []
+  #handshakes = 0
 
   constructor(target: SshTarget) {
     super({ keepAlive: true, maxFreeSockets: IDLE_MAX, maxSockets: CONNECTIONS_MAX })
     this.#target = target
   }
 
-  override createConnection(): Duplex {
-    const child = spawn(this.#target.command[0] ?? 'ssh', sshArguments(this.#target), {
+  override createConnection(
+    _options: unknown,
+    done: (error: Error | null, stream: Duplex) => void,
+  ): undefined {
+    const open = (): void => {
+      this.#handshakes += 1
+      done(null, new SshConnection(this.#spawn(), () => this.#settled()))
+    }
+    if (this.#handshakes < HANDSHAKES_MAX) open()
+    else this.#waiting.push(open)
+  }
+
+  #settled(): void {
+    this.#handshakes -= 1
+    this.#waiting.shift()?.()
+  }
+
+  #spawn(): SshChild {
+    return spawn(this.#target.command[0] ?? 'ssh', sshArguments(this.#target), {
       stdio: ['pipe', 'pipe', 'pipe'],
     })
-    return new SshConnection(child)
   }
 }
 
+type SshChild = ChildProcessByStdio<Writable, Readable, Readable>
+
 /** The standard streams of `ssh` as the one socket that Node's HTTP client expects. */
 class SshConnection extends Duplex {
-  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>
+  readonly #child: SshChild
+  /** Told once: the first byte came (so ssh is through), or it ended before. */
+  #settled: () => void
   #stderr = ''
 
-  constructor(child: ChildProcessByStdio<Writable, Readable, Readable>) {
+  constructor(child: SshChild, settled: () => void) {
     super({ allowHalfOpen: false })
     this.#child = child
+    this.#settled = settled
     child.stdout.on('data', (chunk: Buffer) => {
+      this.#settle()
       if (!this.push(chunk)) child.stdout.pause()
     })
     child.stderr.setEncoding('utf8')
@@ -93,7 +120,14 @@ class SshConnection extends Duplex {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#child.kill()
+    this.#settle()
     done(error)
+  }
+
+  #settle(): void {
+    const settled = this.#settled
+    this.#settled = () => undefined
+    settled()
   }
 
   // What Node's HTTP client calls on a socket; time-outs are ours (an abort signal a call).

@@ -38,9 +38,10 @@ export const rankEnvironment = (
   }
   Object.assign(environment, spec.environment)
   if (spec.rehearsal !== null) {
-    // The simulator's scripts find `node` by the PATH: it must be the one that runs Penstock.
+    // The simulator must run on the Node that runs Penstock, wherever that is.
     const first = [simulatorBin, dirname(process.execPath)]
     environment.PATH = [...first, environment.PATH].join(delimiter)
+    environment.PENSTOCK_NODE = process.execPath
     environment.PENSTOCK_REHEARSAL = JSON.stringify(spec.rehearsal)
   }
   return environment
