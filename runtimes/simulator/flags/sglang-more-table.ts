@@ -17,7 +17,7 @@ export const sglangMoreFlags = `
 --remote-instance-weight-loader-backend str {transfer_engine|nccl|modelexpress} =nccl
 --remote-instance-weight-loader-start-seed-via-transfer-engine flag
 --engine-info-bootstrap-port int =6789; --modelexpress-config str; --download-dir str
---model-checksum str?; --delete-ckpt-after-loading flag; --decrypted-config-file str
+--model-checksum str; --delete-ckpt-after-loading flag; --decrypted-config-file str
 --decrypted-draft-config-file str; --checkpoint-engine-wait-weights-before-ready flag
 --weight-cache-mode str {off|daemon|client} =off; --weight-cache-socket str
 --weight-cache-timeout int =1800; --log-level str =info; --log-level-http str; --log-requests flag
