@@ -122,7 +122,11 @@ describe.skipIf(!hasChromium())('the page', () => {
     expect(await words(r1)).toContain('1 restart')
     const charts = page.getByRole('img', { name: /^KV cache use: deepseek-r1\/0 91 %/ })
     await charts.waitFor()
-    expect(await page.locator('canvas').count()).toBe(3)
+    const drawn = await page.evaluate(
+      `[...document.querySelectorAll('canvas')].map((canvas) => canvas.getContext('2d')
+        .getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0))`,
+    )
+    expect(drawn).toEqual([true, true, true])
     const rows = page.getByRole('region', { name: /^Last requests, newest/ }).getByRole('row')
     expect(await rows.count()).toBe(1 + 6)
     expect(await words(rows.nth(4))).toMatch(/429\s+refused: rate_limit_exceeded\s+–\s+–\s+–/)
