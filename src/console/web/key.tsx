@@ -1,4 +1,4 @@
-/** Asks for the admin key; it is kept for this tab alone (sessionStorage), and never in a cookie. */
+/** Asks for the admin key; it is kept for this tab alone (sessionStorage), never in a cookie. */
 import { useState } from 'preact/hooks'
 
 const STORED = 'penstock-admin-key'
