@@ -257,7 +257,7 @@ def tools(recorder: Recorder) -> None:
         "required": ["city"], "additionalProperties": False}, "strict": True}}
     named = {"type": "function", "function": {"name": "weather"}}
     for name, choice in (("named", named), ("required", "required"), ("auto", "auto")):
-        ask = chat(tools=[weather], tool_choice=choice, max_tokens=80, temperature=0)
+        ask = chat(tools=[weather], tool_choice=choice, max_tokens=600, temperature=1)
         recorder.exchange(f"chat-{name}", "POST", route, ask)
         recorder.exchange(f"chat-stream-{name}", "POST", route, {
             **ask, "stream": True, "stream_options": {"include_usage": True}})
