@@ -6,7 +6,8 @@
 import { labelsToRecord, type RankSpec } from './runtime.ts'
 import { GIB, MIB } from './units.ts'
 
-const SECRET = /TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY/
+/** Whole words of a variable's name: `HF_TOKEN` is one, `TOKENIZERS_PARALLELISM` is not. */
+const SECRET = /(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY)(_|$)/
 
 export const isSecret = (variable: string): boolean => SECRET.test(variable)
 
