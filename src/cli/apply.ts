@@ -1,9 +1,9 @@
 /** `penstock apply`: through the running Penstock, one line of progress per rank. */
-import { Listr, type ListrTask } from 'listr2'
 import { z } from 'zod'
 import type { Settings } from '../config.ts'
 import type { ApplyEvent, Issue } from '../core/admin.ts'
 import { PenstockError } from '../errors.ts'
+import { Board } from './board.ts'
 import { adminClient } from './client.ts'
 import { inputsOf, refuse } from './inputs.ts'
 import { EXIT, type ExitCode, print, say } from './output.ts'
@@ -91,75 +91,13 @@ export const showEvents = async (
       if (event.kind === 'rank') board.rank(event)
       if (event.kind === 'replica') board.replica(event)
       if (event.kind === 'done' || event.kind === 'failed') {
-        await board.end(event.kind === 'done' ? null : 'not ready')
+        board.end()
         say(event.kind === 'done' ? event.message : `failed: ${event.message}`)
         return event.kind === 'done' ? EXIT.done : EXIT.failed
       }
     }
   } finally {
-    await board.end(signal.aborted ? 'stopped watching' : null)
+    board.end()
   }
   throw new PenstockError('not_running', 'Penstock went away while it applied')
-}
-
-type RankEvent = Extract<ApplyEvent, { kind: 'rank' }>
-type ReplicaEvent = Extract<ApplyEvent, { kind: 'replica' }>
-type Line = {
-  readonly replica: string
-  output: (text: string) => void
-  settle: (failure: string | null) => void
-}
-
-/** One task of the renderer per rank; on a terminal its line changes in place, else it is logged. */
-class Board {
-  readonly #lines = new Map<string, Line>()
-  readonly #renderer = new Listr([], {
-    concurrent: true,
-    exitOnError: false,
-    ...(process.stdout.isTTY ? {} : { renderer: 'simple' as const }),
-  })
-  #running: Promise<unknown> | null = null
-
-  rank(event: RankEvent): void {
-    const key = `${event.replica}#${event.rank}`
-    const line = this.#lines.get(key) ?? this.#add(key, event)
-    const share = event.ratio === null ? '' : ` ${Math.round(event.ratio * 100)} %`
-    line.output(`${event.phase}${share}`)
-  }
-
-  replica({ replica, state, reason }: ReplicaEvent): void {
-    for (const line of this.#lines.values()) {
-      if (line.replica !== replica) continue
-      if (state === 'ready') line.settle(null)
-      if (state === 'failed') line.output(`failed: ${reason}; trying again`)
-      if (state === 'draining' || state === 'pending') line.output(`${state}: ${reason}`)
-    }
-  }
-
-  #add(key: string, { replica, rank, node }: RankEvent): Line {
-    const line: Line = { replica, output: () => undefined, settle: () => undefined }
-    this.#lines.set(key, line)
-    const task: ListrTask = {
-      title: `${replica} rank ${rank} on ${node}`,
-      rendererOptions: { persistentOutput: false },
-      task: (_, wrapper) => {
-        line.output = (text) => {
-          wrapper.output = text
-        }
-        return new Promise<void>((resolve, reject) => {
-          line.settle = (failure) => (failure === null ? resolve() : reject(new Error(failure)))
-        })
-      },
-    }
-    this.#renderer.add(task)
-    this.#running ??= this.#renderer.run()
-    return line
-  }
-
-  /** Ends every open line; `failure` marks them as failed. */
-  async end(failure: string | null): Promise<void> {
-    for (const line of this.#lines.values()) line.settle(failure)
-    await this.#running
-    this.#running = null
-  }
 }
