@@ -53,7 +53,7 @@ export const apply = async (settings: Settings, { json }: Flags): Promise<ExitCo
   process.once('SIGINT', leave)
   try {
     const events = adminClient(settings).events('/admin/v1/apply', inputs.files, left.signal)
-    const show = json ? printEvents(events) : showEvents(parsed(events), left.signal)
+    const show = json ? printEvents(events) : showEvents(parsed(events))
     return await show
   } catch (error) {
     if (!left.signal.aborted) throw error
@@ -79,10 +79,7 @@ const printEvents = async (events: AsyncIterable<unknown>): Promise<ExitCode> =>
 }
 
 /** Shows the events of one apply, from the running Penstock or from `up`'s own. */
-export const showEvents = async (
-  events: AsyncIterable<ApplyEvent>,
-  signal: AbortSignal,
-): Promise<ExitCode> => {
+export const showEvents = async (events: AsyncIterable<ApplyEvent>): Promise<ExitCode> => {
   const board = new Board()
   try {
     for await (const event of events) {

@@ -32,7 +32,7 @@ export const up = async (given: Settings, asked: boolean | null): Promise<ExitCo
   const left = new AbortController()
   const stopping = signalled().finally(() => left.abort())
   const events = penstock.admin.apply(inputs.files, left.signal)
-  const code = await showEvents(events, left.signal).catch((error: unknown) => {
+  const code = await showEvents(events).catch((error: unknown) => {
     if (left.signal.aborted) return EXIT.done
     throw error
   })
