@@ -14,7 +14,7 @@ export const drain = (state: GatewayState, deadlineMs: number, drained: () => vo
     const nowMs = performance.now()
     if (!interrupted && nowMs >= deadlineAtMs) {
       interrupted = true
-      for (const running of [...state.running]) running.interrupt()
+      state.running.each((running) => running.interrupt())
     }
     if (state.running.size > 0 && nowMs < deadlineAtMs + LAST_WORDS_MS) return
     clearInterval(timer)

@@ -12,7 +12,8 @@ import { PenstockError } from '../errors.ts'
 import type { Answer, Line } from './answer.ts'
 import { diedAfterReuse } from './pools.ts'
 import { type Caller, type Failure, failureOf } from './respond.ts'
-import type { GatewayState, Running } from './state.ts'
+import type { Running } from './running.ts'
+import type { GatewayState } from './state.ts'
 import { StreamAnswer } from './stream.ts'
 import type { Finish, Ticket } from './ticket.ts'
 import { WholeAnswer } from './whole.ts'
@@ -45,6 +46,7 @@ export type ExchangeStart = {
 }
 
 export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
+  place = -1
   readonly res: ServerResponse
   readonly caller: Caller
   readonly ticket: Ticket
@@ -220,7 +222,7 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
   }
 
   #clientClosed(): void {
-    this.#state.running.delete(this)
+    this.#state.running.remove(this)
     if (this.#over) return
     this.#over = true
     this.#body = null

@@ -1,16 +1,9 @@
 /** What one gateway thread holds: the newest snapshot, its pools, and the requests it serves. */
 import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
 import { Pools } from './pools.ts'
+import { RunningList } from './running.ts'
 import type { SharedCounts } from './shared.ts'
 import { Table } from './table.ts'
-
-/** A request being answered, as the thread's clock and the drain see it. */
-export type Running = {
-  /** Called each TICK_MS with `performance.now()`. */
-  tick(nowMs: number): void
-  /** The gateway stops: end it now, saying so. */
-  interrupt(): void
-}
 
 /** One timer a thread instead of several a request: time-outs are this precise. */
 export const TICK_MS = 100
@@ -30,7 +23,7 @@ export class GatewayState {
   readonly startedAtSeconds: number
   readonly report: (request: FinishedRequest) => void
   readonly pools = new Pools()
-  readonly running = new Set<Running>()
+  readonly running = new RunningList()
   draining = false
   #table: Table
 
@@ -53,6 +46,6 @@ export class GatewayState {
   }
 
   tick(nowMs: number): void {
-    for (const running of this.running) running.tick(nowMs)
+    this.running.each((running) => running.tick(nowMs))
   }
 }
