@@ -135,9 +135,8 @@ export const lacksGpuRuntime = (error: unknown): boolean =>
   error instanceof Error && NO_GPU_RUNTIME.test(error.message)
 
 const ofEngine = (text: string, { image, endpoint }: DockerAsk): Verdict => {
-  const limit = /setting rlimit type (\d+)|setting rlimits?/i.exec(text)
-  if (limit !== null) {
-    const name = RLIMITS[limit[1] ?? ''] ?? 'a ulimit'
+  if (/setting rlimit/i.test(text)) {
+    const name = RLIMITS[/setting rlimit type (\d+)/i.exec(text)?.[1] ?? ''] ?? '(unnamed)'
     const hint = `the engine may not set ulimit ${name}; set \`container: { memlock: default }\` on this node`
     return ['container_refused', `${hint} (${shorten(text)})`]
   }
@@ -204,8 +203,12 @@ const FRAMES = [
   /(: unknown)+\s*$/,
 ] as const
 
+const TEXT_CHARS_MAX = 2000
+
 export const shorten = (text: string): string => {
-  const bare = FRAMES.reduce((left, frame) => left.replace(frame, ''), text.replace(/\s+/g, ' '))
+  // Cut first: the patterns below take time that grows with the square of a long word.
+  const line = text.slice(0, TEXT_CHARS_MAX).replace(/\s+/g, ' ')
+  const bare = FRAMES.reduce((left, frame) => left.replace(frame, ''), line)
   return bare
     .trim()
     .replace(/: unknown$/, '')

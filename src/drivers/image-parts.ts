@@ -1,7 +1,7 @@
 /** What this machine can give to an image without any registry: Node, a shell, our own sources. */
 import { execFile } from 'node:child_process'
 import { readdir, readFile, realpath, stat } from 'node:fs/promises'
-import { join, relative, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { PenstockError } from '../errors.ts'
 import { findProgram } from './environment.ts'
@@ -90,22 +90,30 @@ export const sourceParts = async (root: string): Promise<readonly ImageFile[]> =
       else if (!specifier.startsWith('node:')) packages.add(packageOf(specifier))
     }
   }
+  const parts = [...files, join(root, 'package.json')].map((file) => asImageFile(root, file))
   for (const name of packages) {
-    const dependencies = await dependenciesOf(root, name)
-    for (const dependency of dependencies) packages.add(dependency)
+    const directory = await packageDirectory(root, name)
+    for (const dependency of await dependenciesOf(directory)) packages.add(dependency)
+    const own = (await filesBelow(directory)).filter((it) => isRuntimeFile(relative(directory, it)))
+    const at = join('node_modules', name)
+    parts.push(...own.map((file) => asImageFile(directory, file, at)))
   }
-  for (const name of packages) {
-    for (const file of await filesBelow(join(root, 'node_modules', name))) {
-      if (isRuntimeFile(relative(join(root, 'node_modules', name), file))) files.add(file)
-    }
-  }
-  files.add(join(root, 'package.json'))
-  return await Promise.all([...files].map((file) => asImageFile(root, file)))
+  return await Promise.all(parts)
 }
 
-const asImageFile = async (root: string, file: string): Promise<ImageFile> => {
+/** In the checkout's node_modules, or above where the package manager lifted it. */
+const packageDirectory = async (root: string, name: string): Promise<string> => {
+  for (let above = root; ; above = dirname(above)) {
+    const directory = join(above, 'node_modules', name)
+    if ((await stat(directory).catch(() => null)) !== null) return directory
+    if (above === dirname(above)) break
+  }
+  throw new PenstockError('invalid_input', `package ${name} is not installed below ${root}`)
+}
+
+const asImageFile = async (root: string, file: string, at = ''): Promise<ImageFile> => {
   const executable = ((await stat(file)).mode & 0o111) !== 0
-  const path = join(APPLICATION, relative(root, file))
+  const path = join(APPLICATION, at, relative(root, file))
   return { path, mode: executable ? 0o755 : 0o644, from: { file } }
 }
 
@@ -123,9 +131,8 @@ const packageOf = (specifier: string): string =>
     .slice(0, specifier.startsWith('@') ? 2 : 1)
     .join('/')
 
-const dependenciesOf = async (root: string, name: string): Promise<readonly string[]> => {
-  const path = join(root, 'node_modules', name, 'package.json')
-  const manifest: unknown = JSON.parse(await readFile(path, 'utf8'))
+const dependenciesOf = async (directory: string): Promise<readonly string[]> => {
+  const manifest: unknown = JSON.parse(await readFile(join(directory, 'package.json'), 'utf8'))
   const hasSome = typeof manifest === 'object' && manifest !== null && 'dependencies' in manifest
   const { dependencies } = hasSome ? manifest : { dependencies: null }
   return typeof dependencies === 'object' && dependencies !== null ? Object.keys(dependencies) : []

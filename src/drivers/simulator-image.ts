@@ -79,12 +79,8 @@ const contentOf = async (
 }
 
 export const simulatorFiles = async (root: string): Promise<readonly ImageFile[]> => {
-  const [node, shell, sources, programs] = await Promise.all([
-    nodeParts(),
-    shellParts(),
-    sourceParts(root),
-    programNames(root),
-  ])
+  const programs = await programNames(root)
+  const [node, shell, sources] = await Promise.all([nodeParts(), shellParts(), sourceParts(root)])
   return [...node, ...shell, ...sources, ...programs.map(program)]
 }
 
