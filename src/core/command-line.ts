@@ -56,7 +56,7 @@ export const processCommand = (spec: RankSpec): string => {
   const [program = '', ...rest] = spec.command
   const gpus = spec.gpus.length === 0 ? [] : [`CUDA_VISIBLE_DEVICES=${spec.gpus.join(',')}`]
   const set = [...gpus, ...variables(spec).filter((one) => one.includes('='))].map(quoted)
-  return [`env ${set.join(' ')}`, quoted(program), ...commandLines(rest)].join(' \\\n  ')
+  return ['env', ...set, quoted(program), ...commandLines(rest)].join(' \\\n  ')
 }
 
 const size = (bytes: number): string =>

@@ -10,6 +10,9 @@ import type { Demand } from './placement.ts'
 import type { GpuProfile, GpuProfiles } from './profile.ts'
 import type { Runtime } from './runtime.ts'
 
+/** Begins a line that is no reason but a way out. */
+export const WOULD_FIT = 'would fit with'
+
 export type Judged = {
   readonly deployment: Deployment
   readonly runtime: Runtime
@@ -40,7 +43,7 @@ export const judge = (
   const best = bestOf([...fits.values()])
   if (best === null) return withoutGpus({ deployment, runtime, demand }, named, contradictions)
   if (best.ok || named) return { deployment, runtime, demand, best, refusals: contradictions }
-  const refusals = [...best.reasons, ...best.remedies.map((way) => `would fit with ${way}`)]
+  const refusals = [...best.reasons, ...best.remedies.map((way) => `${WOULD_FIT} ${way}`)]
   return { deployment, runtime, demand, best, refusals: [...refusals, ...contradictions] }
 }
 

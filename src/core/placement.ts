@@ -154,7 +154,7 @@ export const place = (
 
 /** Nodes of a group must be alike: same GPUs, and all rehearsed or none. */
 const kindOf = (node: NodeSpec): string =>
-  `${node.gpus?.profile ?? node.device} ${node.rehearse ? 'rehearsed' : 'real'}`
+  `${node.gpus?.profile ?? node.device}${node.rehearse ? ', rehearsed' : ''}`
 
 const seatsOn = ({ deployment }: Demand, node: NodeSpec): number =>
   node.device === 'cpu' ? 1 : perNode(deployment)

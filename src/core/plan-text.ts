@@ -5,6 +5,7 @@
  */
 import { dockerCommand, processCommand } from './command-line.ts'
 import type { Fit } from './fit.ts'
+import { WOULD_FIT } from './judge.ts'
 import type { Action, Plan, PlannedDeployment, PlannedReplica } from './plan.ts'
 import { GIB, kib, plural, thousands } from './units.ts'
 
@@ -57,7 +58,9 @@ const deploymentLines = (deployment: PlannedDeployment, page: Page): readonly st
     `${paint.bold(name)}: ${engine}, ${shape}, context ${thousands(fit.context)}`,
     ...indent(fitLines(fit), 2),
     ...indent(
-      refusals.map((reason) => paint.red(`refused: ${reason}`)),
+      refusals.map((line) =>
+        line.startsWith(WOULD_FIT) ? `  ${line}` : paint.red(`refused: ${line}`),
+      ),
       2,
     ),
     ...replicas.flatMap((replica) => indent(replicaLines(replica, page), 2)),
@@ -127,19 +130,24 @@ const replicaLines = (replica: PlannedReplica, { plan, paint, processNodes }: Pa
   ]
 }
 
-const changeLines = ({ actions, unchanged }: Plan, paint: Paint): readonly string[] => {
+const changeLines = ({ actions, unchanged, deployments }: Plan, paint: Paint) => {
   const lines = actions.map((action) =>
     signed(action, paint)(`  ${SIGNS[action.kind]} ${action.kind} ${action.id}: ${action.reason}`),
   )
   const count = (kind: Action['kind']) => actions.filter((one) => one.kind === kind).length
+  const refused = deployments.filter(({ refusals }) => refusals.length > 0).length
+  const homeless = deployments.reduce((sum, { unplaced }) => sum + unplaced.length, 0)
   const total = [
     `${count('start')} to start`,
     `${count('replace')} to replace`,
     `${count('stop')} to stop`,
     `${unchanged.length} unchanged`,
+    ...(refused === 0 ? [] : [paint.red(`${plural(refused, 'deployment')} refused`)]),
+    ...(homeless === 0 ? [] : [paint.red(`${plural(homeless, 'replica')} without a place`)]),
   ].join(', ')
+  const idle = refused + homeless === 0 ? 'Nothing to do' : 'Nothing can be done'
   return [
-    paint.bold(actions.length === 0 ? 'Nothing to do' : 'Changes'),
+    paint.bold(actions.length === 0 ? idle : 'Changes'),
     ...lines,
     ...unchanged.map((id) => `  = ${id}`),
     total,

@@ -129,7 +129,7 @@ const deploymentOf = (
     outcome: outcomes.get(replicaId(deployment.name, replica)),
   }))
   const replicas = own.flatMap(({ outcome }) =>
-    outcome === undefined || outcome.kind === 'unplaced' ? [] : [outcome.replica],
+    outcome === undefined || !('replica' in outcome) ? [] : [outcome.replica],
   )
   const unplaced = own.flatMap(({ replica, outcome }) =>
     outcome === undefined || outcome.kind === 'start' || outcome.reasons === undefined

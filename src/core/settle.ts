@@ -30,6 +30,7 @@ export type Outcome = {
   | { readonly kind: 'kept'; readonly replica: PlannedReplica }
   | { readonly kind: 'start' | 'replace'; readonly replica: PlannedReplica; readonly why: string }
   | { readonly kind: 'unplaced'; readonly reasons: readonly string[] }
+  | { readonly kind: 'refused' }
 )
 
 /** A wanted replica, and what was found of it. */
@@ -55,9 +56,7 @@ export const settle = (
   const { judged, found } = one
   const { demand, refusals } = judged
   if (demand === null || refusals.length > 0) {
-    return (
-      keptAsIs(one, context, 'the manifest is refused now') ?? { kind: 'unplaced', reasons: [] }
-    )
+    return keptAsIs(one, context, 'the manifest is refused now') ?? { kind: 'refused' }
   }
   const seats = found === null ? null : owned(seatsOf(found, demand, context.scene), one, context)
   if (found === null || seats === null) {

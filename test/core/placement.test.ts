@@ -109,12 +109,12 @@ describe('a reason for each node that was not taken', () => {
     [
       'other kind',
       nodeOf('b', { gpus: { profile: 'h20-141g', count: 8 } }),
-      'free, but 2 free nodes of one kind (h20-141g real)',
+      'free, but 2 free nodes of one kind (h20-141g)',
     ],
     [
       'rehearsed',
       nodeOf('b', { rehearse: true }),
-      'free, but 2 free nodes of one kind (h20-96g rehearsed)',
+      'free, but 2 free nodes of one kind (h20-96g, rehearsed)',
     ],
   ])('%s', (_, other, reason) => {
     const plan = planOf([nodeOf('a'), other], [two])

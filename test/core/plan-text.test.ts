@@ -88,7 +88,9 @@ describe('a command to paste', () => {
 
   it('a process: variables, no container, no secret', () => {
     const command = processCommand(rankOf([nodeOf('a', { driver: 'process' })], SECRETIVE))
-    expect(command).toMatch(/^env CUDA_VISIBLE_DEVICES=0 VLLM_HOST_IP=10\.0\.0\.11 /)
+    expect(command).toMatch(
+      /^env \\\n {2}CUDA_VISIBLE_DEVICES=0 \\\n {2}VLLM_HOST_IP=10\.0\.0\.11 \\\n/,
+    )
     expect(command).toContain('\n  vllm \\\n  serve \\\n  Qwen/QwQ-32B \\\n')
     expect(command).not.toContain('HF_TOKEN')
   })
@@ -169,7 +171,8 @@ describe('the page', () => {
     const text = planText(planOf(THREE, [single, many]), PLAIN)
     expect(text).toContain('fit: no, per GPU of profile h20-96g')
     expect(text).toContain('refused: the KV pool holds 53,015 tokens')
-    expect(text).toContain('refused: would fit with memoryFraction: 0.93')
+    expect(text).toContain('\n    would fit with memoryFraction: 0.93')
+    expect(text).toContain('1 deployment refused, 1 replica without a place')
     expect(text).toContain(`  many/1: no place
       h20-1: 0 of 1 free, 1 needed: GPU 0 held by many/0
       h20-8a: not in \`nodes\` of the manifest`)
@@ -188,7 +191,7 @@ describe('the page', () => {
       ...PLAIN,
       processNodes: new Set(['a']),
     })
-    expect(text).toContain('      env CUDA_VISIBLE_DEVICES=0 ')
+    expect(text).toContain('      env \\\n        CUDA_VISIBLE_DEVICES=0 ')
     expect(text).not.toContain('docker run')
   })
 
