@@ -10,6 +10,8 @@ const LOOK_MS = 250
 const WARNING_MS = 60_000
 const STATS_MS = 10_000
 const DRAIN_POLL_MS = 5000
+/** For the last bytes to leave, real milliseconds. */
+const FLUSH_MS = 100
 /** vLLM's launcher looks for a dead engine every five seconds (entrypoints/launcher.py). */
 const UVICORN_WATCHDOG_MS = 5000
 
@@ -104,7 +106,8 @@ export class Lifetime {
         '(above) for the root cause.',
     )
     runner.abortAll('error')
-    clock.after(Math.max(UVICORN_WATCHDOG_MS, 500 * clock.speed), () => process.exit(1))
+    // Seen on vLLM 0.32: the port closes at once and the process ends with status 0.
+    clock.after(Math.max(UVICORN_WATCHDOG_MS, 500 * clock.speed), () => process.exit(0))
   }
 
   /** One line on throughput and load when something happened. */
@@ -150,8 +153,13 @@ export class Lifetime {
     this.#server.close()
     this.#server.closeIdleConnections()
     const poll = () => {
-      if (runner.open === 0 || clock.now() >= deadline) this.#exit()
-      else setTimeout(poll, 20)
+      if (runner.open > 0 && clock.now() < deadline) {
+        setTimeout(poll, 20)
+        return
+      }
+      // One of the two endings that vLLM 0.32 was seen to have: `finish_reason: "abort"`.
+      runner.abortAll('abort')
+      setTimeout(() => this.#exit(), FLUSH_MS)
     }
     poll()
   }

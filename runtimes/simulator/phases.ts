@@ -52,7 +52,7 @@ export const announce = ({ settings, log, clock }: Starting): Promise<void> => {
         `${host}:${port} for torch.distributed process group.`,
     )
   } else {
-    log.info('APIServer', `vLLM API server version ${settings.version}`)
+    log.info('APIServer', `vLLM API server version ${settings.version}, model ${settings.model}`)
     log.info('APIServer', `non-default args: {'model_tag': '${settings.model}'}`)
   }
   return clock.sleep(SPAN.imports)
@@ -149,10 +149,9 @@ export const announceCache = (start: Starting): void => {
     return
   }
   log.info('Worker', `Available KV cache memory: ${gib(memory.kvBytes)} GiB`)
-  log.info('EngineCore', `GPU KV cache size: ${tokens.toLocaleString('en-US')} tokens`)
   log.info(
     'EngineCore',
-    `Maximum concurrency for ${settings.contextTokens.toLocaleString('en-US')} tokens per ` +
+    `GPU KV cache size: ${tokens.toLocaleString('en-US')} tokens, Maximum concurrency for ${settings.contextTokens.toLocaleString('en-US')} tokens per ` +
       `request: ${(tokens / settings.contextTokens).toFixed(2)}x`,
   )
 }
@@ -183,7 +182,7 @@ export const captureGraphs = async ({ settings, clock, log, memory }: Starting):
 export const opened = async ({ settings, log, clock }: Starting): Promise<void> => {
   const url = `http://${settings.host}:${settings.port}`
   if (settings.engine === 'vllm') {
-    log.info('APIServer', `Starting vLLM API server 0 on ${url}`)
+    log.info('APIServer', `Starting vLLM server on ${url}`)
     log.plain(`INFO:     Started server process [${process.pid}]`)
     log.plain('INFO:     Waiting for application startup.')
     log.plain('INFO:     Application startup complete.')

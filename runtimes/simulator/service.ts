@@ -1,4 +1,5 @@
 /** Puts an engine together: step loop, costs, metrics and dialect from one command line. */
+import { createHash } from 'node:crypto'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import type { SimulatedClock } from './clock.ts'
 import type { Service } from './http/service.ts'
@@ -31,6 +32,12 @@ export const costOf = (
   })
 }
 
+/** vLLM names its version and a hash of the configuration. */
+const fingerprint = (settings: Settings): string => {
+  const hash = createHash('sha256').update(JSON.stringify(settings)).digest('hex')
+  return `vllm-${settings.version}-${hash.slice(0, 8)}`
+}
+
 export const buildService = (
   settings: Settings,
   rehearsal: Rehearsal,
@@ -53,7 +60,7 @@ export const buildService = (
   )
   const metrics =
     settings.engine === 'vllm'
-      ? vllmMetrics(engine, settings, memory, settings.runningMax)
+      ? vllmMetrics(engine, settings, memory, clock.epochSeconds())
       : sglangMetrics(engine, settings, clock)
   const busy = { ms: 0 }
   const runner = new Runner(engine, clock, {
@@ -71,7 +78,10 @@ export const buildService = (
     runner,
     memory,
     metrics,
-    dialect: settings.engine === 'vllm' ? vllmDialect(settings) : sglangDialect(settings),
+    dialect:
+      settings.engine === 'vllm'
+        ? vllmDialect(settings, fingerprint(settings))
+        : sglangDialect(settings),
     state: 'serving',
     probed: false,
     created: clock.epochSeconds(),

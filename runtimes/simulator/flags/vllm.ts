@@ -17,6 +17,8 @@ import { vllmFlags } from './vllm-table.ts'
 export const VLLM_VERSION = '0.32.0'
 
 const USAGE = 'vllm serve [model_tag] [options]'
+const TOP_USAGE =
+  'vllm [-h] [-v]\n            {chat,complete,serve,launch,bench,collect-env,run-batch}\n            ...'
 
 export const readVllm = (argv: readonly string[], facts: Facts): Command => {
   const dashed = argv.map((argument) =>
@@ -25,7 +27,13 @@ export const readVllm = (argv: readonly string[], facts: Facts): Command => {
       : argument,
   )
   const parsed = parseFlags(flagTable(vllmFlags), dashed, 1)
-  if (!parsed.ok) return usageError('vllm serve', USAGE, parsed.message)
+  if (!parsed.ok) {
+    // Subcommands leave what they do not know to the parser above them (argparse).
+    const unknown = parsed.message.startsWith('unrecognized arguments')
+    return unknown
+      ? usageError('vllm', TOP_USAGE, parsed.message)
+      : usageError('vllm serve', USAGE, parsed.message)
+  }
   const { flags } = parsed
   const parser = flags.text('--tool-call-parser')
   if (flags.on('--enable-auto-tool-choice') && parser === null) {

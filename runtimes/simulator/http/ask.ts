@@ -46,23 +46,19 @@ export const readAsk = (
   settings: Settings,
   poolTokens: number,
 ): Asked => {
-  let body: unknown
-  try {
-    body = JSON.parse(text)
-  } catch (error) {
-    return refusal('json', 400, error instanceof Error ? error.message : String(error))
-  }
-  if (!isRecord(body)) return refusal('field', 400, 'Input should be a valid dictionary', null)
-  const wrong = checkFields(kind, body, settings)
+  const body = parseBody(text)
+  if (!body.ok) return body
+  const value = body.value
+  const wrong = checkFields(kind, value, settings)
   if (wrong !== null) return { ok: false, refusal: wrong }
   const keep = settings.contextTokens + 1
-  const prompts = kind === 'chat' ? [chatPrompt(body, keep)] : completionPrompts(body, keep)
-  const asked = maxTokensOf(kind, body)
+  const prompts = kind === 'chat' ? [chatPrompt(value, keep)] : completionPrompts(value, keep)
+  const asked = maxTokensOf(kind, value)
   const longest = Math.max(...prompts.map((prompt) => prompt.tokens.count))
-  const tooLong = checkLength(longest, asked, settings, poolTokens)
-  if (tooLong !== null) return { ok: false, refusal: tooLong }
+  const over = checkLength(longest, asked, settings, poolTokens)
+  if (over !== null) return { ok: false, refusal: over }
   const room = Math.max(1, settings.contextTokens - longest)
-  return { ok: true, ask: build(kind, body, settings, prompts, Math.min(asked ?? room, room)) }
+  return { ok: true, ask: build(kind, value, settings, prompts, Math.min(asked ?? room, room)) }
 }
 
 const maxTokensOf = (kind: Ask['kind'], body: Body): number | null => {
@@ -72,46 +68,94 @@ const maxTokensOf = (kind: Ask['kind'], body: Body): number | null => {
   return kind === 'chat' ? null : 16
 }
 
+/** JSON's own complaint, with the character where it begins, as Python's decoder counts. */
+const parseBody = (
+  text: string,
+):
+  | { readonly ok: true; readonly value: Body }
+  | { readonly ok: false; readonly refusal: Refusal } => {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (isRecord(value)) return { ok: true, value }
+    const message = 'Input should be a valid dictionary'
+    return refusal('field', 400, message, 'body')
+  } catch (error) {
+    const said = error instanceof Error ? error.message : String(error)
+    const at = /position (\d+)/.exec(said)?.[1] ?? String(text.length)
+    return refusal('json', 400, 'Expecting value', `body.${at}`)
+  }
+}
+
 /** Prompt and answer must fit the context; each engine has its own words for it. */
 const checkLength = (
   prompt: number,
   asked: number | null,
   settings: Settings,
   poolTokens: number,
-): Refusal | null => {
-  const context = settings.contextTokens
-  const bad = (message: string, param: string | null): Refusal => ({
-    kind: 'context',
-    status: 400,
-    message,
-    param,
-  })
-  const total = prompt + (asked ?? 1)
-  if (settings.engine === 'vllm') {
-    if (total <= context) return null
-    return bad(
-      `This model's maximum context length is ${context} tokens. However, you requested ` +
-        `${asked ?? 1} output tokens and your prompt contains at least ${prompt} input tokens, ` +
-        `for a total of at least ${total} tokens. Please reduce the length of the input prompt ` +
-        'or the number of requested output tokens.',
-      'input_tokens',
+): Refusal | null =>
+  settings.engine === 'vllm'
+    ? vllmLength(prompt, asked, settings.contextTokens)
+    : sglangLength(prompt, asked, settings.contextTokens, poolTokens)
+
+const tooLong = (message: string, param: string | null, value?: unknown): Refusal => ({
+  kind: 'context',
+  status: 400,
+  message,
+  param,
+  value,
+})
+
+const vllmLength = (prompt: number, asked: number | null, context: number): Refusal | null => {
+  const limit = `This model's maximum context length is ${context} tokens. However, `
+  if (asked !== null && asked > context) {
+    return tooLong(
+      `max_tokens=${asked} cannot be greater than max_model_len=${context}. Please request fewer ` +
+        'output tokens.',
+      'max_tokens',
+      asked,
     )
   }
+  // It stops counting at the limit: the figure says nothing about the prompt.
   if (prompt >= context) {
-    return bad(
+    return tooLong(
+      `${limit}your prompt contains at least ${context + 1} input tokens, which exceeds this ` +
+        'limit even without any output tokens. Please reduce the length of the input prompt.',
+      'input_tokens',
+      context + 1,
+    )
+  }
+  if (asked === null || prompt + asked <= context) return null
+  return tooLong(
+    `${limit}you requested ${asked} output tokens and your prompt contains at least ` +
+      `${context - asked + 1} input tokens, for a total of at least ${context + 1} tokens. Please ` +
+      'reduce the length of the input prompt or the number of requested output tokens.',
+    'input_tokens',
+    context - asked + 1,
+  )
+}
+
+const sglangLength = (
+  prompt: number,
+  asked: number | null,
+  context: number,
+  poolTokens: number,
+): Refusal | null => {
+  if (prompt >= context) {
+    return tooLong(
       `The input (${prompt} tokens) is longer than the model's context length (${context} tokens).`,
       null,
     )
   }
   if (prompt >= poolTokens) {
-    return bad(
+    return tooLong(
       `Input length (${prompt} tokens) exceeds the maximum allowed length (${poolTokens} tokens). ` +
         'Use a shorter input or enable --allow-auto-truncate.',
       null,
     )
   }
-  if (asked === null || total <= context) return null
-  return bad(
+  const total = prompt + (asked ?? 0)
+  if (total <= context) return null
+  return tooLong(
     `Requested token count exceeds the model's maximum context length of ${context} tokens. ` +
       `You requested a total of ${total} tokens: ${prompt} tokens from the input messages and ` +
       `${asked} tokens for the completion. Please reduce the number of tokens in the input ` +

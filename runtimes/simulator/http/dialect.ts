@@ -4,8 +4,17 @@ import type { Refusal, Reply } from './wire.ts'
 export type Usage = {
   readonly prompt: number
   readonly completion: number
+  /** Prompt tokens found in the cache, and those written to it in whole blocks. */
   readonly cached: number
+  readonly created: number
   readonly reasoning: number
+}
+
+export type ToolText = {
+  readonly name: string
+  readonly id: string
+  readonly first: boolean
+  readonly arguments: string
 }
 
 /** A piece of one choice, ready to send. */
@@ -13,13 +22,8 @@ export type Piece = {
   readonly index: number
   readonly reasoning: string
   readonly content: string
-  /** Arguments of the tool call; null when it is not one. */
-  readonly tool: {
-    readonly name: string
-    readonly id: string
-    readonly first: boolean
-    readonly arguments: string
-  } | null
+  /** Null when the piece is not part of a tool call. */
+  readonly tool: ToolText | null
   readonly logprobs: readonly string[] | null
 }
 
@@ -30,7 +34,7 @@ export type Choice = {
   readonly index: number
   readonly reasoning: string | null
   readonly content: string | null
-  readonly tool: { readonly name: string; readonly id: string; readonly arguments: string } | null
+  readonly tool: Omit<ToolText, 'first'> | null
   readonly logprobs: readonly string[] | null
   readonly ending: Ending
 }
@@ -44,16 +48,21 @@ export type Head = {
 
 export type Dialect = {
   error(refusal: Refusal): Reply
-  usage(usage: Usage): unknown
-  /** `usage` on every chunk: null where it is not asked for, undefined where the key is absent. */
-  chunk(head: Head, choices: string, usage: unknown): string
-  /** JSON of one entry of `choices` in a chunk. */
-  role(index: number): string
-  piece(kind: Head['kind'], piece: Piece): string
-  ending(kind: Head['kind'], index: number, ending: Ending): string
-  whole(head: Head, choices: readonly Choice[], usage: unknown): unknown
   /** An engine failure in the middle of a stream: the event before [DONE]. */
   streamError(refusal: Refusal): string
+  /** The status line and headers of a stream go out before the first token. */
+  readonly firstOpens: boolean
+  /** `usage` of every chunk (continuous_usage_stats), and of the last one. */
+  chunkUsage(head: Head, usage: Usage): unknown
+  lastUsage(head: Head, usage: Usage): unknown
+  /** `usage` null: not asked for. Each gives a whole event with its empty line. */
+  chunk(head: Head, choices: string, usage: unknown): string
+  lastChunk(head: Head, choices: string, usage: unknown): string
+  /** The event before the first token of a choice; empty where there is none. */
+  opening(head: Head, index: number, usage: unknown): string
+  /** JSON of one entry of `choices`. */
+  piece(kind: Head['kind'], piece: Piece, ending: Ending | null): string
+  whole(head: Head, choices: readonly Choice[], usage: Usage): unknown
 }
 
 export const quote = (text: string): string => JSON.stringify(text)

@@ -24,7 +24,7 @@ type Part = {
   tool: string
   tokens: string[]
   toolStarted: boolean
-  roleSent: boolean
+  opened: boolean
   ended: boolean
 }
 
@@ -52,27 +52,24 @@ export class Exchange {
     this.#dialect = service.dialect
     this.#head = {
       kind: ask.kind,
-      id: `${ask.kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${hex()}`,
+      id: requestId(service.settings.engine, ask.kind),
       created: service.clock.epochSeconds(),
       model: ask.model,
     }
   }
 
   start(): void {
-    const { settings, runner } = this.#service
+    const { runner } = this.#service
     const { stream } = this.#ask
     if (runner.engine.full) {
-      this.#refuse({
-        kind: 'queue',
-        status: 503,
-        message: 'The request queue is full.',
-        param: null,
-      })
+      const message = 'The request queue is full.'
+      this.#service.metrics.rejected()
+      this.#refuse({ kind: 'queue', status: 503, message, param: null })
       return
     }
     this.#response.once('close', () => this.#closed())
     // vLLM's StreamingResponse sends its head at once; SGLang awaits the first chunk.
-    if (stream && settings.engine === 'vllm') this.#writeHead()
+    if (stream && this.#dialect.firstOpens) this.#writeHead()
     for (const prompt of this.#ask.prompts) {
       const ids = prompt.tokens.toArray()
       for (let copy = 0; copy < this.#ask.n; copy += 1) {
@@ -115,39 +112,55 @@ export class Exchange {
     this.#open -= 1
     if (sequence.finish === 'error') this.#failed = true
     if (sequence.finish === 'length') part.content += part.answer.rest()
-    if (this.#ask.stream && !this.#failed && sequence.finish !== 'abort') {
-      this.#flush(part)
-      this.#write(this.#dialect.ending(this.#head.kind, part.index, ending(part)))
-    }
+    if (this.#ask.stream && !this.#failed && !this.#response.writableEnded) this.#send(part)
     if (this.#open === 0 && this.#parts.every(({ ended }) => ended)) this.#complete()
   }
 
   /** Sends what has gathered; waits while the client reads slower than the engine writes. */
   #flush(part: Part): void {
-    if (!this.#ask.stream || this.#failed || this.#response.writableEnded) return
-    if (this.#response.writableNeedDrain && !part.ended) return
+    if (!this.#ask.stream || this.#failed || part.ended || this.#response.writableEnded) return
+    if (this.#response.writableNeedDrain) return
     const every = this.#service.settings.streamInterval
     const produced = part.sequence?.produced ?? 0
-    if (every > 1 && !part.ended && produced > 1 && produced % every !== 0) return
-    this.#writeHead()
-    if (!part.roleSent) this.#opening(part)
+    if (every > 1 && produced > 1 && produced % every !== 0) return
     if (part.reasoning === '' && part.content === '' && part.tool === '') return
+    this.#send(part)
+  }
+
+  #send(part: Part): void {
     const { kind } = this.#head
-    const calls = this.#ask.tool !== null && part.tool !== ''
-    const tool = calls ? this.#toolPiece(part) : null
+    const { includeUsage, logprobs } = this.#ask
+    this.#writeHead()
+    if (!part.opened) this.#opening(part)
     const { index, reasoning, content } = part
-    const logprobs = this.#ask.logprobs ? part.tokens : null
-    this.#write(this.#dialect.piece(kind, { index, reasoning, content, tool, logprobs }))
+    const tool = part.tool === '' ? null : this.#toolPiece(part)
+    const tokens = logprobs ? part.tokens : null
+    const end = part.ended ? ending(part) : null
+    const choice = this.#dialect.piece(
+      kind,
+      { index, reasoning, content, tool, logprobs: tokens },
+      end,
+    )
+    const last = part.ended && this.#open === 0 && !includeUsage
+    const usage = this.#chunkUsage()
+    this.#response.write(
+      last
+        ? this.#dialect.lastChunk(this.#head, choice, usage)
+        : this.#dialect.chunk(this.#head, choice, usage),
+    )
     part.reasoning = ''
     part.content = ''
     part.tool = ''
-    if (this.#ask.logprobs) part.tokens = []
+    part.tokens = []
   }
 
   #opening(part: Part): void {
-    part.roleSent = true
-    if (this.#head.kind === 'chat') this.#write(this.#dialect.role(part.index))
-    else if (this.#ask.echo) part.content = part.promptText + part.content
+    part.opened = true
+    if (this.#ask.echo) part.content = part.promptText + part.content
+    const usage = this.#ask.continuousUsage
+      ? this.#dialect.chunkUsage(this.#head, { ...this.#usage(), completion: 0, reasoning: 0 })
+      : null
+    this.#response.write(this.#dialect.opening(this.#head, part.index, usage))
   }
 
   #toolPiece(part: Part) {
@@ -156,14 +169,8 @@ export class Exchange {
     return { name: this.#ask.tool?.name ?? '', id: part.callId, first, arguments: part.tool }
   }
 
-  #write(choice: string): void {
-    const { continuousUsage, includeUsage } = this.#ask
-    const usage = continuousUsage
-      ? this.#dialect.usage(this.#usage())
-      : includeUsage
-        ? null
-        : undefined
-    this.#response.write(this.#dialect.chunk(this.#head, choice, usage))
+  #chunkUsage(): unknown {
+    return this.#ask.continuousUsage ? this.#dialect.chunkUsage(this.#head, this.#usage()) : null
   }
 
   #writeHead(): void {
@@ -181,7 +188,7 @@ export class Exchange {
       else this.#response.end(`${this.#dialect.streamError(DEAD)}data: [DONE]\n\n`)
       return
     }
-    const usage = this.#dialect.usage(this.#usage())
+    const usage = this.#usage()
     if (!stream) {
       const choices = this.#parts.map((part) => this.#choice(part))
       sendJson(this.#response, {
@@ -190,7 +197,8 @@ export class Exchange {
       })
       return
     }
-    const tail = includeUsage ? this.#dialect.chunk(this.#head, '', usage) : ''
+    const last = this.#dialect.lastUsage(this.#head, usage)
+    const tail = includeUsage ? this.#dialect.lastChunk(this.#head, '', last) : ''
     this.#response.end(`${tail}data: [DONE]\n\n`)
   }
 
@@ -219,7 +227,10 @@ export class Exchange {
       reasoning += part.answer.reasoningTokens
     }
     const cached = this.#parts[0]?.sequence?.cached ?? 0
-    return { prompt: promptTokens(this.#ask), completion, cached, reasoning }
+    const prompt = promptTokens(this.#ask)
+    const block = this.#service.settings.blockTokens
+    const created = Math.max(0, Math.floor(prompt / block) * block - cached)
+    return { prompt, completion, cached, created, reasoning }
   }
 
   /** Refused before anything ran: SGLang's stream says so in an event under status 200. */
@@ -251,6 +262,10 @@ const ending = (part: Part): Ending => {
   return { reason: called ? 'tool_calls' : reason, stopped: part.answer.stopped }
 }
 
+/** vLLM's ids carry 16 hexadecimal digits; SGLang's are bare 32. */
+const requestId = (engine: string, kind: Ask['kind']): string =>
+  engine === 'vllm' ? `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${hex().slice(0, 16)}` : hex()
+
 const hex = (): string => randomUUID().replaceAll('-', '')
 
 const newPart = (index: number, answer: Answer, promptText: string): Part => ({
@@ -264,6 +279,6 @@ const newPart = (index: number, answer: Answer, promptText: string): Part => ({
   tool: '',
   tokens: [],
   toolStarted: false,
-  roleSent: false,
+  opened: false,
   ended: false,
 })

@@ -1,6 +1,7 @@
 /** Types and ranges of request fields, refused the way pydantic and the engines' checks do. */
 import { isRecord } from '../rehearsal.ts'
 import type { Settings } from '../settings.ts'
+import { PythonFloat } from './python.ts'
 import type { Refusal } from './wire.ts'
 
 type Body = Readonly<Record<string, unknown>>
@@ -51,15 +52,18 @@ const FIELDS: Readonly<Record<'chat' | 'completion', Readonly<Record<string, Kin
   completion: { ...COMMON, echo: 'boolean', logprobs: 'integer-or-boolean' },
 }
 
-const WORDS: Readonly<Record<Kind, string>> = {
-  integer: 'Input should be a valid integer',
-  'integer-or-boolean': 'Input should be a valid integer',
-  number: 'Input should be a valid number',
-  boolean: 'Input should be a valid boolean',
-  string: 'Input should be a valid string',
-  object: 'Input should be a valid dictionary',
-  array: 'Input should be a valid list',
-  stop: 'Input should be a valid string or list',
+/** pydantic's names and words for a value of a wrong type, and for a string that will not do. */
+const WORDS: Readonly<
+  Record<Kind, readonly [type: string, message: string, parse: string | null]>
+> = {
+  integer: ['int', 'a valid integer', 'an integer'],
+  'integer-or-boolean': ['int', 'a valid integer', 'an integer'],
+  number: ['float', 'a valid number', 'a number'],
+  boolean: ['bool', 'a valid boolean', null],
+  string: ['string', 'a valid string', null],
+  object: ['dict', 'a valid dictionary', null],
+  array: ['list', 'a valid list', null],
+  stop: ['string', 'a valid string', null],
 }
 
 const fits = (kind: Kind, value: unknown): boolean => {
@@ -80,45 +84,65 @@ export const checkFields = (
   for (const [field, type] of Object.entries(FIELDS[kind])) {
     const value = body[field]
     if (value === undefined || value === null || fits(type, value)) continue
-    const shown = JSON.stringify(value)?.slice(0, 100)
-    return wrong(field, `${WORDS[type]} (body.${field}: ${shown})`)
+    return wrongType(field, type, value)
   }
   const needed = kind === 'chat' ? 'messages' : 'prompt'
   const given = body[needed]
-  if (given === undefined || given === null) return wrong(needed, `Field required (body.${needed})`)
+  if (given === undefined || given === null) return missing(needed, body)
   return (kind === 'chat' ? checkChat(body) : checkPrompt(body)) ?? checkRanges(body, settings)
 }
 
-const wrong = (param: string, message: string): Refusal => ({
+const wrongType = (field: string, type: Kind, value: unknown): Refusal => {
+  const [name, valid, parse] = WORDS[type]
+  const parsing = typeof value === 'string' && parse !== null
+  const message = `Input should be ${valid}`
+  return {
+    kind: 'field',
+    status: 400,
+    message: parsing ? `${message}, unable to parse string as ${parse}` : message,
+    param: `body.${field}`,
+    value,
+    detail: `${name}_${parsing ? 'parsing' : 'type'}`,
+  }
+}
+
+const missing = (field: string, body: Body): Refusal => ({
   kind: 'field',
   status: 400,
-  message,
-  param,
+  message: 'Field required',
+  param: `body.${field}`,
+  value: body,
+  detail: 'missing',
 })
 
-const bad = (param: string, message: string): Refusal => ({
+const bad = (param: string | null, message: string, value?: unknown): Refusal => ({
   kind: 'value',
   status: 400,
   message,
   param,
+  value,
 })
 
 const checkChat = (body: Body): Refusal | null => {
   const messages = Array.isArray(body.messages) ? body.messages : []
-  if (messages.length === 0) return bad('messages', 'List should have at least 1 item, not 0')
+  if (messages.length === 0) {
+    return bad(
+      null,
+      'Cannot apply chat template to an empty conversation. Provide at least one message.',
+    )
+  }
   for (const [index, message] of messages.entries()) {
-    if (!isRecord(message) || typeof message.role !== 'string') {
-      return wrong('messages', `Field required (body.messages.${index}.role)`)
-    }
+    const where = `messages.${index}`
+    if (!isRecord(message)) return wrongType(where, 'object', message)
+    if (message.role === undefined) return missing(`${where}.role`, message)
+    if (typeof message.role !== 'string') return wrongType(`${where}.role`, 'string', message.role)
     const { content } = message
     const plain = content === undefined || content === null || typeof content === 'string'
-    if (!plain && !Array.isArray(content)) {
-      return wrong('messages', `Input should be a valid string (body.messages.${index}.content)`)
-    }
+    if (!plain && !Array.isArray(content)) return wrongType(`${where}.content`, 'string', content)
   }
   if (body.continue_final_message === true && body.add_generation_prompt === true) {
     return bad(
-      'continue_final_message',
+      null,
       'Cannot set both `continue_final_message` and `add_generation_prompt` to True.',
     )
   }
@@ -128,7 +152,7 @@ const checkChat = (body: Body): Refusal | null => {
 const checkPrompt = (body: Body): Refusal | null => {
   const { prompt } = body
   if (typeof prompt === 'string' || Array.isArray(prompt)) return null
-  return wrong('prompt', 'Input should be a valid string or list (body.prompt)')
+  return wrongType('prompt', 'stop', prompt)
 }
 
 const checkRanges = (body: Body, settings: Settings): Refusal | null => {
@@ -137,28 +161,28 @@ const checkRanges = (body: Body, settings: Settings): Refusal | null => {
     return typeof value === 'number' ? value : null
   }
   const [n, temperature, topP] = [number('n'), number('temperature'), number('top_p')]
-  if (n !== null && n < 1) return bad('n', `n must be at least 1, got ${n}.`)
-  if (n !== null && n > 128) return bad('n', `n must be at most 128, got ${n}.`)
+  if (n !== null && n < 1) return bad('n', `n must be at least 1, got ${n}.`, n)
+  // vLLM's VLLM_MAX_N_SEQUENCES is 16384; a simulator need not let one request fill it.
+  if (n !== null && n > 128) return bad('n', `n must be at most 128, got ${n}.`, n)
   if (temperature !== null && temperature < 0) {
-    return bad('temperature', `temperature must be non-negative, got ${temperature}.`)
+    const shown = new PythonFloat(temperature)
+    return bad('temperature', `temperature must be non-negative, got ${shown}.`, shown)
   }
   if (topP !== null && (topP <= 0 || topP > 1)) {
-    return bad('top_p', `top_p must be in (0, 1], got ${topP}.`)
+    const shown = new PythonFloat(topP)
+    return bad('top_p', `top_p must be in (0, 1], got ${shown}.`, shown)
   }
   for (const field of ['max_tokens', 'max_completion_tokens']) {
     const value = number(field)
-    if (value !== null && value < 1) return bad(field, `${field} must be at least 1, got ${value}.`)
+    if (value === null || value >= 1) continue
+    return bad('max_tokens', `max_tokens must be at least 1, got ${value}.`, value)
   }
-  const streams = body.stream === true || settings.engine === 'sglang'
-  if (isRecord(body.stream_options) && !streams) {
+  return checkOptions(body, settings)
+}
+
+const checkOptions = (body: Body, settings: Settings): Refusal | null => {
+  if (isRecord(body.stream_options) && body.stream !== true && settings.engine === 'vllm') {
     return bad('stream_options', 'Stream options can only be defined when `stream=True`.')
-  }
-  if (
-    settings.engine === 'vllm' &&
-    settings.priority === 'off' &&
-    (number('priority') ?? 0) !== 0
-  ) {
-    return bad('priority', 'Got priority but Priority scheduling is not enabled.')
   }
   const forced = isRecord(body.tool_choice) || body.tool_choice === 'required'
   if (forced && !Array.isArray(body.tools)) {
@@ -167,7 +191,7 @@ const checkRanges = (body: Body, settings: Settings): Refusal | null => {
   const automatic = Array.isArray(body.tools) && (body.tool_choice ?? 'auto') === 'auto'
   if (settings.engine === 'vllm' && automatic && settings.toolParser === null) {
     return bad(
-      'tool_choice',
+      null,
       '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
     )
   }

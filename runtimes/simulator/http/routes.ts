@@ -25,21 +25,32 @@ const generate =
       if (!response.destroyed) sendJson(response, { status: 413, body: { detail: 'Too large' } })
       return
     }
+    const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase()
+    if (type !== 'application/json') return refuse(service, response, NOT_JSON)
     if (service.state === 'dead') return refuse(service, response, dead(settings.engine))
     const asked = readAsk(kind, body, settings, memory.poolTokens)
     if (!asked.ok) return sendJson(response, dialect.error(asked.refusal))
-    const unknown = settings.engine === 'vllm' && !settings.servedNames.includes(asked.ask.model)
-    if (unknown) return refuse(service, response, noModel(asked.ask.model))
+    const { model } = asked.ask
+    if (settings.engine === 'vllm' && !settings.servedNames.includes(model)) {
+      return refuse(service, response, noModel(model, settings.servedNames))
+    }
     new Exchange(service, asked.ask, response).start()
   }
 
 const refuse = (service: Service, response: ServerResponse, why: Refusal): void =>
   sendJson(response, service.dialect.error(why))
 
-const noModel = (model: string): Refusal => ({
+const NOT_JSON: Refusal = {
+  kind: 'media',
+  status: 400,
+  message: "Unsupported Media Type: Only 'application/json' is allowed",
+  param: null,
+}
+
+const noModel = (model: string, names: readonly string[]): Refusal => ({
   kind: 'model',
   status: 404,
-  message: `The model \`${model}\` does not exist.`,
+  message: `The model \`${model}\` does not exist. Valid aliases: ${names.join(', ')}.`,
   param: 'model',
 })
 
@@ -194,6 +205,7 @@ export const engineServer = (service: Service): Server => {
     const method = request.method ?? 'GET'
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
     const handler = table[`${method} ${path}`]
+    response.setHeader('server', 'uvicorn')
     response.once('close', () => {
       const seconds = ((performance.now() - began) / 1000) * service.clock.speed
       const route = handler === undefined ? 'none' : path

@@ -4,7 +4,9 @@ import {
   type Choice,
   chatLogprobs,
   type Dialect,
+  type Ending,
   type Head,
+  type Piece,
   quote,
   textLogprobs,
   type Usage,
@@ -17,6 +19,7 @@ const END_TOKEN = 151645
 const TYPES: Readonly<Record<Refusal['kind'], string>> = {
   json: 'Bad Request',
   field: 'Bad Request',
+  media: 'Bad Request',
   value: 'BadRequestError',
   context: 'BadRequestError',
   model: 'NotFoundError',
@@ -27,66 +30,88 @@ const TYPES: Readonly<Record<Refusal['kind'], string>> = {
 
 const flat = ({ kind, status, message, param }: Refusal) => ({
   object: 'error',
-  message,
+  message: textOf(kind, message, param),
   type: TYPES[kind],
-  param,
+  param: kind === 'json' || kind === 'field' ? null : param,
   code: status,
 })
 
-const error = (refusal: Refusal): Reply => ({ status: refusal.status, body: flat(refusal) })
+/** FastAPI's list of errors as text; SGLang adds where. */
+const textOf = (kind: Refusal['kind'], message: string, param: string | null): string =>
+  kind === 'field' || kind === 'json' ? `${message} (${param ?? 'body'})` : message
 
-export const sglangDialect = (settings: Settings): Dialect => ({
-  error,
-  usage: ({ prompt, completion, cached, reasoning }: Usage) => ({
-    prompt_tokens: prompt,
-    total_tokens: prompt + completion,
-    completion_tokens: completion,
-    prompt_tokens_details:
-      settings.cachedTokensInUsage && cached > 0 ? { cached_tokens: cached } : null,
-    reasoning_tokens: reasoning,
-  }),
-  chunk: (head, choices, usage) =>
-    `data: {"id":${quote(head.id)},"object":"${
-      head.kind === 'chat' ? 'chat.completion.chunk' : 'text_completion'
-    }","created":${head.created},"model":${quote(head.model)},"choices":[${choices}],"usage":${
-      usage === undefined ? 'null' : JSON.stringify(usage)
-    }}\n\n`,
-  role: (index) =>
-    `{"index":${index},"delta":{"role":"assistant","content":"","reasoning_content":null},"logprobs":null,"finish_reason":null,"matched_stop":null}`,
-  piece: (kind, piece) => {
-    const { index, logprobs } = piece
-    if (kind === 'completion') {
-      return `{"index":${index},"text":${quote(piece.content)},"logprobs":${JSON.stringify(textLogprobs(logprobs))},"finish_reason":null,"matched_stop":null}`
-    }
-    const shown = logprobs === null ? 'null' : JSON.stringify(chatLogprobs(logprobs))
-    return `{"index":${index},"delta":{${deltaOf(piece)}},"logprobs":${shown},"finish_reason":null,"matched_stop":null}`
-  },
-  ending: (kind, index, { reason, stopped }) => {
-    const matched = reason === 'length' ? 'null' : stopped === null ? END_TOKEN : quote(stopped)
-    return kind === 'completion'
-      ? `{"index":${index},"text":"","logprobs":null,"finish_reason":${quote(reason)},"matched_stop":${matched}}`
-      : `{"index":${index},"delta":{"role":null,"content":null,"reasoning_content":null},"logprobs":null,"finish_reason":${quote(reason)},"matched_stop":${matched}}`
-  },
-  whole,
-  streamError: (refusal) => `data: ${JSON.stringify({ error: flat(refusal) })}\n\n`,
+const errorOf = (refusal: Refusal): Reply => ({ status: refusal.status, body: flat(refusal) })
+
+const usageOf = (settings: Settings, usage: Usage) => ({
+  prompt_tokens: usage.prompt,
+  total_tokens: usage.prompt + usage.completion,
+  completion_tokens: usage.completion,
+  prompt_tokens_details:
+    settings.cachedTokensInUsage && usage.cached > 0 ? { cached_tokens: usage.cached } : null,
+  reasoning_tokens: usage.reasoning,
 })
 
-type PieceOf = Parameters<Dialect['piece']>[1]
+const chunk = (head: Head, choices: string, usage: unknown): string =>
+  `data: {"id":${quote(head.id)},"object":"${
+    head.kind === 'chat' ? 'chat.completion.chunk' : 'text_completion'
+  }","created":${head.created},"model":${quote(head.model)},"choices":[${choices}],"usage":${
+    usage === null ? 'null' : JSON.stringify(usage)
+  }}\n\n`
 
-const deltaOf = ({ reasoning, content, tool }: PieceOf): string => {
+export const sglangDialect = (settings: Settings): Dialect => ({
+  error: errorOf,
+  streamError: (refusal) => `data: ${JSON.stringify({ error: flat(refusal) })}\n\n`,
+  firstOpens: false,
+  chunkUsage: (_head, usage) => usageOf(settings, usage),
+  lastUsage: (_head, usage) => usageOf(settings, usage),
+  chunk,
+  lastChunk: chunk,
+  opening: (head, index, usage) =>
+    head.kind === 'completion'
+      ? ''
+      : chunk(
+          head,
+          `{"index":${index},"delta":{"role":"assistant","content":"","reasoning_content":null},` +
+            '"logprobs":null,"finish_reason":null,"matched_stop":null}',
+          usage,
+        ),
+  piece,
+  whole: (head, choices, usage) => whole(head, choices, usageOf(settings, usage)),
+})
+
+const matched = (ending: Ending): string => {
+  if (ending.reason !== 'stop' && ending.reason !== 'tool_calls') return 'null'
+  return ending.stopped === null ? String(END_TOKEN) : quote(ending.stopped)
+}
+
+const piece = (kind: Head['kind'], part: Piece, ending: Ending | null): string => {
+  const { index, logprobs } = part
+  const finish =
+    ending === null
+      ? '"finish_reason":null,"matched_stop":null'
+      : `"finish_reason":${quote(ending.reason)},"matched_stop":${matched(ending)}`
+  if (kind === 'completion') {
+    const shown = logprobs === null ? 'null' : JSON.stringify(textLogprobs(logprobs))
+    return `{"index":${index},"text":${quote(part.content)},"logprobs":${shown},${finish}}`
+  }
+  const shown = logprobs === null ? 'null' : JSON.stringify(chatLogprobs(logprobs))
+  return `{"index":${index},"delta":{${deltaOf(part)}},"logprobs":${shown},${finish}}`
+}
+
+const deltaOf = ({ reasoning, content, tool }: Piece): string => {
   const text = content === '' ? 'null' : quote(content)
   const thought = reasoning === '' ? 'null' : quote(reasoning)
   const base = `"role":null,"content":${text},"reasoning_content":${thought}`
   if (tool === null) return base
-  const call = tool.first
-    ? `{"id":${quote(tool.id)},"index":0,"type":"function","function":{"name":${quote(tool.name)},"arguments":${quote(tool.arguments)}}}`
-    : `{"id":null,"index":0,"type":"function","function":{"name":null,"arguments":${quote(tool.arguments)}}}`
-  return `${base},"tool_calls":[${call}]`
+  const id = tool.first ? quote(tool.id) : 'null'
+  const name = tool.first ? quote(tool.name) : 'null'
+  const call = `{"name":${name},"arguments":${quote(tool.arguments)}}`
+  return `${base},"tool_calls":[{"id":${id},"index":0,"type":"function","function":${call}}]`
 }
 
 const message = ({ content, reasoning, tool }: Choice) => ({
   role: 'assistant',
-  content: tool === null ? content : null,
+  content,
   reasoning_content: reasoning,
   tool_calls:
     tool === null
@@ -112,7 +137,7 @@ const whole = (head: Head, choices: readonly Choice[], usage: unknown): unknown 
       ? { message: message(choice), logprobs: chatLogprobs(choice.logprobs) }
       : { text: choice.content ?? '', logprobs: textLogprobs(choice.logprobs) }),
     finish_reason: choice.ending.reason,
-    matched_stop: choice.ending.reason === 'length' ? null : (choice.ending.stopped ?? END_TOKEN),
+    matched_stop: JSON.parse(matched(choice.ending)),
   })),
   usage,
   metadata: { weight_version: 'default' },

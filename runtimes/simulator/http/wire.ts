@@ -49,9 +49,21 @@ export const readBody = async (request: IncomingMessage): Promise<string | null>
 /** What is wrong with a request, before a dialect gives it its shape. */
 export type Refusal = {
   readonly status: number
-  readonly kind: 'json' | 'field' | 'value' | 'context' | 'model' | 'queue' | 'dead' | 'unsupported'
+  readonly kind:
+    | 'json'
+    | 'field'
+    | 'media'
+    | 'value'
+    | 'context'
+    | 'model'
+    | 'queue'
+    | 'dead'
+    | 'unsupported'
   readonly message: string
   readonly param: string | null
+  /** What was given, and pydantic's name for what is wrong with it. */
+  readonly value?: unknown
+  readonly detail?: string
 }
 
 export const refusal = (

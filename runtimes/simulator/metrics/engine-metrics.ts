@@ -16,6 +16,8 @@ export type EngineMetrics = {
   ended(sequence: Sequence): void
   /** The last time the tokens of a step were dispatched nothing was left to do. */
   idle(): void
+  /** A request was refused because the bounded queue was full. */
+  rejected(): void
   http(outcome: HttpOutcome): void
   text(): string
 }

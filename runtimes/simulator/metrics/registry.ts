@@ -1,4 +1,7 @@
-/** Prometheus text as python's prometheus_client writes it: floats with a point, `_created` left out. */
+/**
+ * Prometheus text as python's prometheus_client writes it: floats with a point, labels sorted, and
+ * a `_created` series for each counter and histogram.
+ */
 export type Labels = Readonly<Record<string, string>>
 
 export class Value {
@@ -42,15 +45,25 @@ type Family = {
   readonly series: Map<string, Series>
 }
 
+type About = {
+  readonly name: string
+  readonly type: Family['type']
+  readonly help: string
+  readonly labels: Labels
+}
+
 /** Series of one family are bounded: labels here come from the command line or a fixed list. */
 const SERIES_MAX = 1000
 
 export class Registry {
   readonly #base: Labels
   readonly #families = new Map<string, Family>()
+  readonly #created: number
 
-  constructor(base: Labels) {
+  /** `created`: Unix seconds, for the `_created` series. */
+  constructor(base: Labels, created: number) {
     this.#base = base
+    this.#created = created
   }
 
   /** The name as it is on the wire; a counter's ends in `_total` where the engine's does. */
@@ -68,7 +81,8 @@ export class Registry {
     edges: readonly number[],
     labels: Labels = {},
   ): Distribution {
-    const data = this.#series(name, 'histogram', help, labels, () => new Distribution(edges))
+    const about = { name, type: 'histogram', help, labels } as const
+    const data = this.#series(about, () => new Distribution(edges))
     if (!(data instanceof Distribution)) throw new Error(`${name} is not a histogram`)
     return data
   }
@@ -82,26 +96,30 @@ export class Registry {
           lines.push(`${family.name}${braces(labels)} ${float(data.value)}`)
         else histogramLines(family.name, labels, data, lines)
       }
+      if (family.type !== 'gauge') this.#createdLines(family, lines)
     }
     return `${lines.join('\n')}\n`
   }
 
+  #createdLines(family: Family, lines: string[]): void {
+    const name = family.type === 'counter' ? family.name.replace(/_total$/, '') : family.name
+    lines.push(`# HELP ${name}_created ${family.help}`, `# TYPE ${name}_created gauge`)
+    for (const { labels } of family.series.values()) {
+      lines.push(`${name}_created${braces(labels)} ${this.#created}`)
+    }
+  }
+
   #value(name: string, type: 'counter' | 'gauge', help: string, labels: Labels): Value {
-    const data = this.#series(name, type, help, labels, () => new Value())
+    const data = this.#series({ name, type, help, labels }, () => new Value())
     if (!(data instanceof Value)) throw new Error(`${name} is a histogram`)
     return data
   }
 
-  #series(
-    name: string,
-    type: Family['type'],
-    help: string,
-    own: Labels,
-    make: () => Value | Distribution,
-  ): Value | Distribution {
+  #series(about: About, make: () => Value | Distribution): Value | Distribution {
+    const { name, type, help } = about
     const family = this.#families.get(name) ?? { name, type, help, series: new Map() }
     this.#families.set(name, family)
-    const labels = { ...this.#base, ...own }
+    const labels = { ...this.#base, ...about.labels }
     const key = braces(labels)
     const known = family.series.get(key)
     if (known !== undefined) return known.data
@@ -115,7 +133,10 @@ const escaped = (text: string): string =>
   text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
 
 const braces = (labels: Labels): string => {
-  const parts = Object.entries(labels).map(([key, value]) => `${key}="${escaped(value)}"`)
+  const parts = Object.keys(labels)
+    .sort()
+    .map((key) => [key, labels[key] ?? ''] as const)
+    .map(([key, value]) => `${key}="${escaped(value)}"`)
   return parts.length === 0 ? '' : `{${parts.join(',')}}`
 }
 

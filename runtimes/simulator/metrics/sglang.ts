@@ -35,15 +35,19 @@ export const sglangMetrics = (
   clock: SimulatedClock,
 ): EngineMetrics => {
   const model = settings.servedNames[0] ?? settings.model
-  const scheduler = new Registry({
-    model_name: model,
-    engine_type: 'unified',
-    tp_rank: '0',
-    pp_rank: '0',
-    moe_ep_rank: '0',
-  })
-  const request = new Registry({ model_name: model, engine_type: 'unified' })
-  const http = new Registry({})
+  const created = clock.epochSeconds()
+  const scheduler = new Registry(
+    {
+      model_name: model,
+      engine_type: 'unified',
+      tp_rank: '0',
+      pp_rank: '0',
+      moe_ep_rank: '0',
+    },
+    created,
+  )
+  const request = new Registry({ model_name: model, engine_type: 'unified' }, created)
+  const http = new Registry({}, created)
   const gauges = gaugesOf(scheduler)
   constants(scheduler, engine, settings)
   const totals = totalsOf(request, scheduler)
@@ -63,6 +67,7 @@ export const sglangMetrics = (
     },
     // Idle schedulers refresh lazily: see `text`.
     idle: () => {},
+    rejected: () => {},
     ended: (sequence) => observeRequest(sequence, totals, histograms),
     http: ({ route, method, status }) => {
       const labels = { endpoint: route, method }

@@ -22,21 +22,22 @@ const N = [1, 2, 5, 10, 20]
 const HTTP_SECONDS = [0.1, 0.5, 1]
 const REASONS: readonly FinishReason[] = ['stop', 'length', 'abort', 'error']
 
+/** `created`: Unix seconds of the start, for the `_created` series. */
 export const vllmMetrics = (
   engine: Engine,
   settings: Settings,
   memory: Memory,
-  maxRequests: number,
+  created: number,
 ): EngineMetrics => {
-  const registry = new Registry({
-    model_name: settings.servedNames[0] ?? settings.model,
-    engine: '0',
-  })
-  const http = new Registry({})
+  const model = settings.servedNames[0] ?? settings.model
+  const registry = new Registry({ model_name: model, engine: '0' }, created)
+  const http = new Registry({}, created)
+  untouched(registry)
+  const rejected = rejectionsOf(model, created)
   const gauges = gaugesOf(registry)
   cacheInfo(registry, settings, memory)
   const counters = countersOf(registry)
-  const histograms = histogramsOf(registry, settings.contextTokens, maxRequests)
+  const histograms = histogramsOf(registry, settings.contextTokens)
   const finished = new Map(
     [...REASONS, 'repetition'].map((reason) => [
       reason,
@@ -55,6 +56,10 @@ export const vllmMetrics = (
     counters.preemptions.value = engine.totals.preemptions
     counters.prompt.value = engine.totals.promptTokens
     counters.generation.value = engine.totals.generationTokens
+    counters.computed.value = engine.totals.promptTokens - engine.totals.cachedTokens
+    counters.cacheHit.value = engine.totals.cachedTokens
+    counters.cached.value = engine.totals.cachedTokens
+    counters.device.value = engine.totals.cachedTokens
   }
   return {
     step: (result) => {
@@ -67,7 +72,8 @@ export const vllmMetrics = (
       observeRequest(sequence, histograms)
     },
     http: (outcome) => countHttp(http, outcome),
-    text: () => http.text().trimStart() + registry.text(),
+    rejected: () => rejected.own.add(1),
+    text: () => http.text().trimStart() + registry.text() + rejected.text(),
   }
 }
 
@@ -112,7 +118,33 @@ const cacheInfo = (registry: Registry, settings: Settings, memory: Memory): void
   }).value = 1
 }
 
+/** Families that a plain rehearsal never moves, but that a scraper meets. */
+const untouched = (registry: Registry): void => {
+  const zero = (name: string, help: string) => registry.counter(`vllm:${name}_total`, help)
+  zero('external_prefix_cache_queries', 'External prefix cache queries, in tokens.')
+  zero('external_prefix_cache_hits', 'External prefix cache hits, in tokens.')
+  zero('mm_cache_queries', 'Multi-modal cache queries, in terms of number of queried items.')
+  zero('mm_cache_hits', 'Multi-modal cache hits, in terms of number of cached items.')
+  zero('estimated_flops_per_gpu', 'Estimated number of floating point operations per GPU.')
+  zero('estimated_read_bytes_per_gpu', 'Estimated number of bytes read from memory per GPU.')
+  zero('estimated_write_bytes_per_gpu', 'Estimated number of bytes written to memory per GPU.')
+}
+
+/** This family has no `engine` label. */
+const rejectionsOf = (model: string, created: number) => {
+  const registry = new Registry({ model_name: model }, created)
+  const name = 'vllm:admission_rejections_total'
+  const help = 'Number of admission attempts rejected by a queue limit, by reason.'
+  const own = registry.counter(name, help, { reason: 'max_num_queued_reqs' })
+  registry.counter(name, help, { reason: 'max_num_queued_tokens' })
+  return { own, text: () => registry.text() }
+}
+
+const sourced = (registry: Registry, family: string, help: string) => (source: string) =>
+  registry.counter(`vllm:${family}_total`, help, { source })
+
 const countersOf = (registry: Registry) => ({
+  ...promptSources(registry),
   queries: registry.counter(
     'vllm:prefix_cache_queries_total',
     'Prefix cache queries, in terms of number of queried tokens.',
@@ -132,7 +164,23 @@ const countersOf = (registry: Registry) => ({
   ),
 })
 
-const histogramsOf = (registry: Registry, context: number, maxRequests: number) => {
+const promptSources = (registry: Registry) => {
+  const by = sourced(registry, 'prompt_tokens_by_source', 'Number of prompt tokens by source.')
+  const tier = sourced(
+    registry,
+    'prompt_tokens_cached_by_source',
+    'Prefix-cache hit tokens by the cache tier that supplied them.',
+  )
+  const [computed, cacheHit] = [by('local_compute'), by('local_cache_hit')]
+  by('external_kv_transfer')
+  const device = tier('device')
+  for (const source of ['host', 'p2p', 'disk', 'external_unspecified']) tier(source)
+  const help = 'Number of cached prompt tokens (local + external).'
+  const cached = registry.counter('vllm:prompt_tokens_cached_total', help)
+  return { computed, cacheHit, device, cached }
+}
+
+const histogramsOf = (registry: Registry, context: number) => {
   const seconds = (name: string, help: string) =>
     registry.histogram(`vllm:${name}_seconds`, help, LATENCY)
   const tokens = (name: string, help: string) =>
@@ -172,11 +220,16 @@ const histogramsOf = (registry: Registry, context: number, maxRequests: number) 
       'request_prefill_kv_computed_tokens',
       'Histogram of new KV tokens computed during prefill (excluding cached tokens).',
     ),
+    preemptions: registry.histogram(
+      'vllm:request_num_preemptions',
+      'Histogram of the number of preemptions per request.',
+      [1, 2, 3, 4, 5, 10, 20],
+    ),
     n: registry.histogram('vllm:request_params_n', 'Histogram of the n request parameter.', N),
     iteration: registry.histogram(
       'vllm:iteration_tokens_total',
       'Histogram of number of tokens per engine_step.',
-      ITERATION.filter((edge) => edge <= Math.max(512, maxRequests)),
+      ITERATION,
     ),
   }
 }
@@ -201,6 +254,7 @@ const observeRequest = (sequence: Sequence, histograms: Histograms): void => {
   histograms.maxGeneration.observe(sequence.produced)
   histograms.maxTokens.observe(sequence.maxTokens)
   histograms.n.observe(sequence.siblings)
+  histograms.preemptions.observe(sequence.preemptions)
   if (sequence.admittedMs < 0) return
   histograms.queue.observe(span(sequence.arrivedMs, sequence.admittedMs))
   histograms.inference.observe(span(sequence.admittedMs, sequence.endedMs))

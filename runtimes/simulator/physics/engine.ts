@@ -27,6 +27,8 @@ export type Totals = {
   preemptions: number
   prefixQueries: number
   prefixHits: number
+  /** Prompt tokens that came from the cache at first admission. */
+  cachedTokens: number
   steps: number
 }
 
@@ -51,6 +53,7 @@ export class Engine {
     preemptions: 0,
     prefixQueries: 0,
     prefixHits: 0,
+    cachedTokens: 0,
     steps: 0,
   }
   readonly #cost: CostModel
@@ -141,7 +144,10 @@ export class Engine {
       if (sequence.state !== 'running') continue
       this.#computed(sequence, count)
       if (sequence.computed < sequence.tokens) continue
-      if (sequence.produced === 0) this.totals.promptTokens += sequence.promptTokens
+      if (sequence.produced === 0) {
+        this.totals.promptTokens += sequence.promptTokens
+        this.totals.cachedTokens += sequence.cached
+      }
       sequence.advance(step.endMs)
       this.totals.generationTokens += 1
       emitted.push(sequence)
