@@ -9,6 +9,9 @@ import type { Settings } from './settings.ts'
 const GiB = 2 ** 30
 const MiB = 2 ** 20
 
+/** CUDA context and collectives' buffers of an SGLang process, gone before it measures. */
+const CONTEXT_BYTES = GiB
+
 export type Memory = {
   readonly weightsBytes: number
   readonly kvBytesPerToken: number
@@ -66,12 +69,10 @@ export const planMemory = (
   const weights = weightsBytes(shape, settings)
   const perToken = kvBytesPerToken(shape, settings)
   const fraction = settings.memoryFraction ?? staticFraction(memoryBytes, settings)
-  // vLLM's share covers everything; SGLang's covers weights and KV, the rest lies outside of it,
-  // except the context and the collectives' buffers, which are gone before the share is taken.
+  // vLLM's share covers everything. SGLang's is taken of what is free once the context is there
+  // (srt/model_executor: rest = available - pre_load_available * (1 - mem_fraction_static)).
   const overhead =
-    settings.engine === 'vllm'
-      ? overheadBytes(shape, settings)
-      : GiB + (settings.tensor > 1 ? 0.5 * GiB : 0)
+    settings.engine === 'vllm' ? overheadBytes(shape, settings) : fraction * CONTEXT_BYTES
   const kvBytes = fraction * memoryBytes - weights - overhead
   const tokens = Math.floor(kvBytes / perToken)
   const capped = Math.min(tokens, settings.poolTokensMax ?? tokens)

@@ -4,6 +4,7 @@
  */
 import {
   type Command,
+  environmentSeconds,
   type Facts,
   positive,
   readAddress,
@@ -128,8 +129,8 @@ const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
     shutdownTimeoutMs: 0,
     rendezvousTimeoutMs: positive(flags, '--dist-timeout', 600) * 1000,
     readyTimeoutMs: Number.POSITIVE_INFINITY,
-    // uvicorn's default, which SGLang sets explicitly.
-    keepAliveMs: 5000,
+    // srt/environ.py: handed to uvicorn, whose default it is.
+    keepAliveMs: environmentSeconds(facts.environment.SGLANG_TIMEOUT_KEEP_ALIVE, 5) * 1000,
     watchdogMs: positive(flags, '--watchdog-timeout', 300) * 1000,
   }
 }

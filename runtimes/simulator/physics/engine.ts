@@ -117,17 +117,27 @@ export class Engine {
   /** Schedules the next step. Null: nothing to do. */
   begin(nowMs: number): number | null {
     if (this.#step !== null) throw new Error('a step is in flight')
-    this.#batch.length = 0
-    this.#load.decodeTokens = 0
-    this.#load.decodeContext = 0
-    this.#load.prefillTokens = 0
-    this.#load.prefillContext = 0
-    if (this.config.style === 'vllm') this.#scheduleMixed(nowMs)
-    else this.#scheduleSeparate(nowMs)
+    this.#schedule(nowMs)
     if (this.#batch.length === 0) return null
     const endMs = nowMs + this.#cost.stepMs(this.#load)
     this.#step = { startMs: nowMs, endMs }
     return endMs
+  }
+
+  /** A round in which one preempted itself may leave nothing to do: then there is another. */
+  #schedule(nowMs: number): void {
+    for (;;) {
+      this.#batch.length = 0
+      this.#load.decodeTokens = 0
+      this.#load.decodeContext = 0
+      this.#load.prefillTokens = 0
+      this.#load.prefillContext = 0
+      const before = this.totals.preemptions
+      if (this.config.style === 'vllm') this.#scheduleMixed(nowMs)
+      else this.#scheduleSeparate(nowMs)
+      // Each round without a batch has preempted somebody: there are at most as many as run.
+      if (this.#batch.length > 0 || this.totals.preemptions === before) return
+    }
   }
 
   /** Ends the step in flight: KV is written, tokens appear, finished sequences leave. */
@@ -194,7 +204,8 @@ export class Engine {
     if (this.#batch.length > 0) return
     for (const sequence of [...this.running]) {
       if (sequence.state !== 'running') continue
-      const want = sequence.tokens - sequence.computed
+      const whole = sequence.tokens - sequence.computed
+      const want = Math.min(whole, this.config.batchTokensMax ?? whole)
       while (!this.#grow(sequence, want)) {
         const victim = this.#victim()
         this.#preempt(victim)
