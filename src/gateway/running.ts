@@ -11,8 +11,8 @@ export type Running = {
 
 /**
  * An array instead of a Set: V8 chains a Set's outgrown tables to its new ones, so that one table
- * in the old generation kept every later request alive until a full collection (seen: 13 % of a
- * small request's time was garbage collection, 5 % with the array).
+ * in the old generation can keep later requests alive until a full collection. Seen with small
+ * requests on a busy machine: scavenges took 27 us a request with a Set, 6 us with the array.
  */
 export class RunningList {
   readonly #items: Running[] = []
