@@ -139,7 +139,7 @@ export class Lifetime {
   }
 
   #terminate(): void {
-    if (this.#service.state !== 'serving') return
+    if (this.#service.state === 'draining' || this.#service.state === 'dead') return
     this.#service.state = 'draining'
     if (this.#service.settings.engine === 'vllm') this.#terminateVllm()
     else this.#drainSglang()

@@ -18,6 +18,9 @@ export type SequenceListener = {
 /** How long steps may run in a row before other work gets a turn, real milliseconds. */
 const BURST_MS = 15
 
+/** With no more answers than this a chunk carries one token, as a real engine's does. */
+const ONE_EACH_MAX = 64
+
 export class Runner {
   readonly engine: Engine
   readonly clock: SimulatedClock
@@ -113,11 +116,16 @@ export class Runner {
         break
       }
       this.#dispatch(this.engine.finish())
+      if (this.#dirty.size <= ONE_EACH_MAX) this.#flush()
       if (performance.now() - began > BURST_MS) {
         this.#turn = setImmediate(() => this.#pump())
         break
       }
     }
+    this.#flush()
+  }
+
+  #flush(): void {
     for (const listener of this.#dirty) listener.flush()
     this.#dirty.clear()
   }

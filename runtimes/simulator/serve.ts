@@ -43,11 +43,12 @@ export const serve = async (settings: Settings, rehearsal: Rehearsal): Promise<v
   if (follower) return follow(starting, group, (read) => (vram.busyRatio = read))
   const service = buildService(settings, rehearsal, clock, memory)
   const server = engineServer(service)
-  await listen(server, settings, log)
-  await phases.opened(starting)
   const life = new Lifetime(service, server, log)
   vram.busyRatio = life.busyRatio
   life.watch(group)
+  await listen(server, settings, log)
+  await phases.opened(starting)
+  if (service.state === 'starting') service.state = 'serving'
 }
 
 type Starting = phases.Starting

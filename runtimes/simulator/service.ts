@@ -82,7 +82,7 @@ export const buildService = (
       settings.engine === 'vllm'
         ? vllmDialect(settings, fingerprint(settings))
         : sglangDialect(settings),
-    state: 'serving',
+    state: 'starting',
     probed: false,
     created: clock.epochSeconds(),
     busyMs: () => busy.ms,

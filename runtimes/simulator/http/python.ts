@@ -23,8 +23,9 @@ export const pythonText = (value: unknown): string => {
   if (typeof value === 'boolean') return value ? 'True' : 'False'
   if (typeof value === 'string') return `'${value.slice(0, 100)}'`
   if (Array.isArray(value)) return `'<list of ${value.length} items>'`
+  if (value instanceof PythonFloat) return value.toString()
   if (isRecord(value)) return `'<dict of ${Object.keys(value).length} items>'`
-  return value instanceof PythonFloat ? value.toString() : String(value)
+  return String(value)
 }
 
 /** A number that Python holds as a float: -1 is shown as -1.0. */

@@ -15,8 +15,8 @@ export type Service = {
   readonly memory: Memory
   readonly metrics: EngineMetrics
   readonly dialect: Dialect
-  /** `dead`: the engine failed, the process is about to end; `draining`: SIGTERM came. */
-  state: 'serving' | 'draining' | 'dead'
+  /** `starting`: the port is open, SGLang's warm-up request still runs. `dead`: the engine failed, the process is about to end; `draining`: SIGTERM came. */
+  state: 'starting' | 'serving' | 'draining' | 'dead'
   /** Unix seconds at which the engine became ready. */
   readonly created: number
   /** A health probe waits for the engine (SGLang's generates a token). */
