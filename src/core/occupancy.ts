@@ -7,7 +7,7 @@ import type { ReplicaId } from './plan.ts'
 import { ranges } from './units.ts'
 
 /** Replicas on one cpu node; its memory is not checked, so the number only bounds the ports. */
-export const CPU_SLOTS = 8
+const CPU_SLOTS = 8
 
 export type Machine = {
   readonly node: NodeSpec

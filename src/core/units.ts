@@ -1,6 +1,6 @@
 /** Figures as an operator reads them. No locale: the same text on every machine. */
 
-export const KIB = 1024
+const KIB = 1024
 export const MIB = 1024 ** 2
 export const GIB = 1024 ** 3
 

@@ -8,7 +8,7 @@ import type { Weights } from './manifest.ts'
 import type { Mount } from './runtime.ts'
 
 /** Where containers see the node's `weights`. */
-export const WEIGHTS_INSIDE = '/weights'
+const WEIGHTS_INSIDE = '/weights'
 
 /**
  * The Docker volume that stands in for `weights` on a node without it: a group restarts as new
@@ -27,7 +27,7 @@ export type Source = {
 }
 
 /** Which of the sources counts: `from`, or the only one given; a path before a hub. */
-export const sourceKind = (weights: Weights): 'huggingface' | 'modelscope' | 'path' => {
+const sourceKind = (weights: Weights): 'huggingface' | 'modelscope' | 'path' => {
   if (weights.from !== undefined) return weights.from
   if (weights.path !== undefined) return 'path'
   return weights.huggingface !== undefined ? 'huggingface' : 'modelscope'
