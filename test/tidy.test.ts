@@ -29,7 +29,12 @@ const product = readSources(root, ['src', 'runtimes'])
 const tests = readSources(root, ['test'])
 
 /** Programs that something outside the import graph starts: the CLI, the page, a container. */
-const ENTRIES = ['src/main.ts', 'src/console/web/main.tsx', 'runtimes/simulator/main.ts']
+const ENTRIES = [
+  'src/main.ts',
+  'src/console/web/main.tsx',
+  'runtimes/simulator/main.ts',
+  'runtimes/simulator/nvidia-smi.ts',
+]
 
 const broken = (findings: readonly Finding[]): readonly string[] => findings.map(findingLine)
 

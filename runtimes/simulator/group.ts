@@ -113,90 +113,120 @@ const parse = (text: string): Line | null => {
   }
 }
 
-type Milestones = { loaded: Set<number>; done: boolean; lost: number | null }
-
 /** Rank 0: binds the address and waits for all others. `refused` hears why one was sent away. */
 export const lead = async (
   settings: Settings,
   clock: SimulatedClock,
   refused: (reason: string) => void,
 ): Promise<Formed> => {
-  const { rendezvous, nodes, rendezvousTimeoutMs } = settings
-  if (rendezvous === null) throw new Error('one node needs no group')
-  const peers = new Map<number, Peer>()
-  const state: Milestones = { loaded: new Set([0]), done: false, lost: null }
-  let lostHook: (rank: number) => void = () => {}
-  let changed = () => {}
-  const group: Group = {
-    busyRatio: 0,
-    onLost: (run) => {
-      lostHook = run
-      if (state.lost !== null) run(state.lost)
-    },
-    loaded: async (timeoutMs) => {
-      const complete = () => state.loaded.size === nodes || state.lost !== null
-      const intime = await until(complete, timeoutMs, clock, (run) => (changed = run))
-      if (!intime || state.lost !== null) throw new Error(lostText(state, nodes))
-      for (const peer of peers.values()) peer.send({ type: 'serve' })
-    },
-    close: () => {
-      server.close()
-      for (const peer of peers.values()) peer.close()
-    },
+  const leader = new Leader(settings, clock, refused)
+  const problem = await leader.form()
+  return problem === null ? { ok: true, group: leader } : { ok: false, message: problem }
+}
+
+class Leader implements Group {
+  busyRatio = 0
+  readonly #settings: Settings
+  readonly #clock: SimulatedClock
+  readonly #refused: (reason: string) => void
+  readonly #server: Server
+  readonly #peers = new Map<number, Peer>()
+  readonly #loaded = new Set([0])
+  #formed = false
+  #lost: number | null = null
+  #lostHook: (rank: number) => void = () => {}
+  #changed = () => {}
+
+  constructor(settings: Settings, clock: SimulatedClock, refused: (reason: string) => void) {
+    this.#settings = settings
+    this.#clock = clock
+    this.#refused = refused
+    this.#server = createServer((socket) => this.#connected(socket))
   }
-  const server: Server = createServer((socket) => {
-    const peer = new Peer(socket, () => ({ type: 'beat', busy: group.busyRatio }))
-    peer.onLine = (line) => {
-      if (line.type === 'hello') welcome(peer, line)
-      if (line.type === 'loaded') {
-        const found = [...peers].find(([, known]) => known === peer)
-        if (found !== undefined) state.loaded.add(found[0])
-        changed()
-      }
+
+  /** Null once all ranks have joined, else why not. */
+  async form(): Promise<string | null> {
+    const { rendezvous, nodes, rendezvousTimeoutMs } = this.#settings
+    if (rendezvous === null) throw new Error('one node needs no group')
+    const bound = await listen(this.#server, rendezvous)
+    if (bound !== null) return bound
+    const full = () => this.#peers.size === nodes - 1
+    if (!(await this.#until(full, rendezvousTimeoutMs))) {
+      this.close()
+      const missing = nodes - 1 - this.#peers.size
+      return timeoutText(this.#settings, `${missing} of ${nodes} ranks did not join`)
     }
-  })
-  const welcome = (peer: Peer, line: Line): void => {
-    const reason = objection(line, settings, peers)
+    this.#formed = true
+    this.#tell({ type: 'go' })
+    return null
+  }
+
+  async loaded(timeoutMs: number): Promise<void> {
+    const { nodes } = this.#settings
+    const complete = () => this.#loaded.size === nodes || this.#lost !== null
+    const inTime = await this.#until(complete, timeoutMs)
+    if (this.#lost !== null) {
+      throw new Error(`rank ${this.#lost} closed its connection during start`)
+    }
+    if (!inTime) throw new Error(`only ${this.#loaded.size} of ${nodes} ranks became ready in time`)
+    this.#tell({ type: 'serve' })
+  }
+
+  onLost(run: (rank: number) => void): void {
+    this.#lostHook = run
+    if (this.#lost !== null) run(this.#lost)
+  }
+
+  close(): void {
+    this.#server.close()
+    for (const peer of this.#peers.values()) peer.close()
+  }
+
+  #tell(line: Line): void {
+    for (const peer of this.#peers.values()) peer.send(line)
+  }
+
+  #until(holds: () => boolean, timeoutMs: number): Promise<boolean> {
+    return until(holds, timeoutMs, this.#clock, (run) => {
+      this.#changed = run
+    })
+  }
+
+  #connected(socket: Socket): void {
+    const peer = new Peer(socket, () => ({ type: 'beat', busy: this.busyRatio }))
+    peer.onLine = (line) => {
+      if (line.type === 'hello') this.#welcome(peer, line)
+      if (line.type !== 'loaded') return
+      const found = [...this.#peers].find(([, known]) => known === peer)
+      if (found !== undefined) this.#loaded.add(found[0])
+      this.#changed()
+    }
+  }
+
+  #welcome(peer: Peer, line: Line): void {
+    const reason = objection(line, this.#settings, this.#peers)
     if (reason !== null) {
-      refused(reason)
+      this.#refused(reason)
       peer.end({ type: 'refuse', reason })
       return
     }
     const rank = Number(line.rank)
-    peers.set(rank, peer)
-    peer.onGone = () => {
-      if (!state.done) {
-        // Nothing has begun: the rank may be started again.
-        peers.delete(rank)
-        return
-      }
-      state.lost = rank
-      changed()
-      lostHook(rank)
-    }
-    changed()
+    this.#peers.set(rank, peer)
+    peer.onGone = () => this.#gone(rank)
+    this.#changed()
   }
-  const bound = await listen(server, rendezvous)
-  if (bound !== null) return { ok: false, message: bound }
-  const full = () => peers.size === nodes - 1
-  const intime = await until(full, rendezvousTimeoutMs, clock, (run) => (changed = run))
-  if (!intime) {
-    group.close()
-    const missing = nodes - 1 - peers.size
-    return {
-      ok: false,
-      message: timeoutText(settings, `${missing} of ${nodes} ranks did not join`),
-    }
-  }
-  state.done = true
-  for (const peer of peers.values()) peer.send({ type: 'go' })
-  return { ok: true, group }
-}
 
-const lostText = (state: Milestones, nodes: number): string =>
-  state.lost === null
-    ? `only ${state.loaded.size} of ${nodes} ranks became ready in time`
-    : `rank ${state.lost} closed its connection during start`
+  #gone(rank: number): void {
+    if (!this.#formed) {
+      // Nothing has begun: the rank may be started again.
+      this.#peers.delete(rank)
+      return
+    }
+    this.#lost ??= rank
+    this.#changed()
+    this.#lostHook(rank)
+  }
+}
 
 const timeoutText = ({ rendezvous, rendezvousTimeoutMs }: Settings, what: string): string =>
   `torch.distributed.DistStoreError: Timed out after ${Math.round(rendezvousTimeoutMs / 1000)} ` +

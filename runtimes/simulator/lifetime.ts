@@ -102,8 +102,8 @@ export class Lifetime {
     )
     this.#log.error(
       'APIServer',
-      'vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace ' +
-        '(above) for the root cause.',
+      'vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack ' +
+        'trace (above) for the root cause.',
     )
     runner.abortAll('error')
     // Seen on vLLM 0.32: the port closes at once and the process ends with status 0.
@@ -133,7 +133,8 @@ export class Lifetime {
       this.#log.info(
         '',
         `Decode batch, #running-req: ${running}, #token: ${engine.usedTokens}, token usage: ` +
-          `${usage.toFixed(2)}, gen throughput (token/s): ${generation.toFixed(2)}, #queue-req: ${waiting}`,
+          `${usage.toFixed(2)}, gen throughput (token/s): ${generation.toFixed(2)}, ` +
+          `#queue-req: ${waiting}`,
       )
     }
   }

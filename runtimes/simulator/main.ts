@@ -1,6 +1,6 @@
 /**
- * The flight simulator's entry: `main.ts vllm serve …`, `main.ts python3 -m sglang.launch_server …`.
- * The scripts in bin/ call it under the names of the real programs.
+ * The flight simulator's entry: `main.ts vllm serve …`, `main.ts python3 -m …`. The scripts in
+ * bin/ call it under the names of the real programs.
  */
 import { readSglang, SGLANG_VERSION } from './flags/sglang.ts'
 import { readVllm, VLLM_VERSION } from './flags/vllm.ts'
@@ -62,7 +62,8 @@ const read = readRehearsal(process.env.PENSTOCK_REHEARSAL)
 if (!read.ok) {
   fail(
     1,
-    `${program} (flight simulator of vLLM ${VLLM_VERSION} and SGLang ${SGLANG_VERSION}): ${read.message}`,
+    `${program} (flight simulator of vLLM ${VLLM_VERSION} and SGLang ${SGLANG_VERSION}): ` +
+      read.message,
   )
 } else {
   const { rehearsal } = read

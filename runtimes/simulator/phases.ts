@@ -151,7 +151,8 @@ export const announceCache = (start: Starting): void => {
   log.info('Worker', `Available KV cache memory: ${gib(memory.kvBytes)} GiB`)
   log.info(
     'EngineCore',
-    `GPU KV cache size: ${tokens.toLocaleString('en-US')} tokens, Maximum concurrency for ${settings.contextTokens.toLocaleString('en-US')} tokens per ` +
+    `GPU KV cache size: ${tokens.toLocaleString('en-US')} tokens, Maximum concurrency for ` +
+      `${settings.contextTokens.toLocaleString('en-US')} tokens per ` +
       `request: ${(tokens / settings.contextTokens).toFixed(2)}x`,
   )
 }

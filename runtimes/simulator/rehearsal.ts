@@ -7,7 +7,7 @@ export const REHEARSAL_VARIABLE = 'PENSTOCK_REHEARSAL'
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Hand-written guards in place of zod: an engine process must be up in well under half a second. */
+/** Guards by hand in place of zod: a process must be up in well under half a second. */
 export const readRehearsal = (
   text: string | undefined,
 ): { ok: true; rehearsal: Rehearsal } | { ok: false; message: string } => {

@@ -90,7 +90,8 @@ const two = (value: number, digits = 2): string => String(value).padStart(digits
 /** 2026/11/24 06:03:12.345 */
 export const stamp = (now: Date): string =>
   `${now.getFullYear()}/${two(now.getMonth() + 1)}/${two(now.getDate())} ` +
-  `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}.${two(now.getMilliseconds(), 3)}`
+  `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}.` +
+  two(now.getMilliseconds(), 3)
 
 /** What a running engine looks like under --query-compute-apps. */
 export const APP_FIELDS: Readonly<Record<string, Field>> = {

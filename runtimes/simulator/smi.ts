@@ -190,14 +190,16 @@ const table = (gpus: readonly Gpu[]): string => {
   const row = (text: string) => `| ${text.padEnd(87)} |`
   const of = (gpu: Gpu): string =>
     `${String(gpu.index).padStart(3)}  ${plain(gpu, 'name').padEnd(24)} ` +
-    `${plain(gpu, 'temperature.gpu')}C  ${plain(gpu, 'power.draw')}W / ${plain(gpu, 'power.limit')}W  ` +
+    `${plain(gpu, 'temperature.gpu')}C  ` +
+    `${plain(gpu, 'power.draw')}W / ${plain(gpu, 'power.limit')}W  ` +
     `${plain(gpu, 'memory.used')}MiB / ${plain(gpu, 'memory.total')}MiB  ` +
     `${plain(gpu, 'utilization.gpu')}%`
   return lines([
     `${new Date().toUTCString()}   (rehearsal)`,
     rule,
     row(
-      `NVIDIA-SMI ${DRIVER_VERSION}    Driver Version: ${DRIVER_VERSION}    CUDA Version: ${CUDA_VERSION}`,
+      `NVIDIA-SMI ${DRIVER_VERSION}    Driver Version: ${DRIVER_VERSION}    ` +
+        `CUDA Version: ${CUDA_VERSION}`,
     ),
     rule,
     ...gpus.map((gpu) => row(of(gpu))),

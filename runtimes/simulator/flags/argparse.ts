@@ -1,5 +1,5 @@
 /**
- * A pure reader of command lines with the manners of Python's argparse (CPython 3.12 `argparse.py`):
+ * A pure reader of command lines with the manners of Python's argparse (CPython 3.12):
  * `--flag value`, `--flag=value`, unambiguous prefixes, nargs, choices, and its own error texts.
  *
  * A table is text: `--name,-alias type {choice|choice} =default`, flags parted by `;` or a newline,

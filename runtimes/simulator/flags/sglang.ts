@@ -48,7 +48,7 @@ const contradiction = (flags: Flags, facts: Facts): string | null => {
   if (rank < 0 || rank >= nodes)
     return `AssertionError: node_rank ${rank} is not below nnodes ${nodes}`
   if (flags.on('--enable-dp-attention') && tensor % data !== 0) {
-    return `AssertionError: tp_size (${tensor}) must be divisible by dp_size (${data}) with dp attention`
+    return `AssertionError: tp_size (${tensor}) must be divisible by dp_size (${data})`
   }
   const address = flags.text('--dist-init-addr')
   if (nodes > 1 && address === null) {

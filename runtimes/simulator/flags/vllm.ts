@@ -1,6 +1,7 @@
 /**
- * `vllm serve …` (and `python3 -m vllm.entrypoints.openai.api_server …`) to Settings. Contradictions
- * end as in vLLM: argparse errors with exit 2, config errors as a traceback's last line, exit 1.
+ * `vllm serve …` (or `python3 -m vllm.entrypoints.openai.api_server …`) to Settings. What
+ * contradicts ends as in vLLM: argparse errors with exit 2, config errors as a traceback's last
+ * line, exit 1.
  */
 import {
   type Command,
@@ -18,7 +19,8 @@ export const VLLM_VERSION = '0.32.0'
 
 const USAGE = 'vllm serve [model_tag] [options]'
 const TOP_USAGE =
-  'vllm [-h] [-v]\n            {chat,complete,serve,launch,bench,collect-env,run-batch}\n            ...'
+  'vllm [-h] [-v]\n' +
+  '            {chat,complete,serve,launch,bench,collect-env,run-batch}\n            ...'
 
 export const readVllm = (argv: readonly string[], facts: Facts): Command => {
   const dashed = argv.map((argument) =>
@@ -52,7 +54,8 @@ export const readVllm = (argv: readonly string[], facts: Facts): Command => {
 
 const dies = (message: string): Command => ({ ok: false, code: 1, message })
 const invalid = (config: string, message: string): string =>
-  `pydantic_core._pydantic_core.ValidationError: 1 validation error for ${config}\n  Value error, ${message}`
+  `pydantic_core._pydantic_core.ValidationError: 1 validation error for ${config}\n` +
+  `  Value error, ${message}`
 
 /** What vLLM's config classes refuse (vllm/config/parallel.py, model.py, scheduler.py). */
 const contradiction = (flags: Flags, facts: Facts): string | null => {
@@ -109,7 +112,8 @@ const lengths = (flags: Flags, facts: Facts): string | null => {
       `User-specified max_model_len (${length}) is greater than the derived max_model_len ` +
         `(max_position_embeddings=${facts.maxContext} or model_max_length=None in model's ` +
         'config.json). To allow overriding this maximum, set the env var ' +
-        'VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. VLLM_ALLOW_LONG_MAX_MODEL_LEN must be used with extreme caution.',
+        'VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. VLLM_ALLOW_LONG_MAX_MODEL_LEN must be used with ' +
+        'extreme caution.',
     )
   }
   const utilization = flags.number('--gpu-memory-utilization')
@@ -121,7 +125,8 @@ const lengths = (flags: Flags, facts: Facts): string | null => {
   if (batch !== null && running !== null && batch < running) {
     return invalid(
       'SchedulerConfig',
-      `max_num_batched_tokens (${batch}) must be greater than or equal to max_num_seqs (${running}).`,
+      `max_num_batched_tokens (${batch}) must be greater than or equal to ` +
+        `max_num_seqs (${running}).`,
     )
   }
   if (flags.given('--enable-chunked-prefill') && !flags.on('--enable-chunked-prefill')) {

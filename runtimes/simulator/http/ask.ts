@@ -58,7 +58,10 @@ export const readAsk = (
   const over = checkLength(longest, asked, settings, poolTokens)
   if (over !== null) return { ok: false, refusal: over }
   const room = Math.max(1, settings.contextTokens - longest)
-  return { ok: true, ask: build(kind, value, settings, prompts, Math.min(asked ?? room, room)) }
+  return {
+    ok: true,
+    ask: build(kind, value, settings, { prompts, maxTokens: Math.min(asked ?? room, room) }),
+  }
 }
 
 const maxTokensOf = (kind: Ask['kind'], body: Body): number | null => {
@@ -127,8 +130,8 @@ const vllmLength = (prompt: number, asked: number | null, context: number): Refu
   if (asked === null || prompt + asked <= context) return null
   return tooLong(
     `${limit}you requested ${asked} output tokens and your prompt contains at least ` +
-      `${context - asked + 1} input tokens, for a total of at least ${context + 1} tokens. Please ` +
-      'reduce the length of the input prompt or the number of requested output tokens.',
+      `${context - asked + 1} input tokens, for a total of at least ${context + 1} tokens. ` +
+      'Please reduce the length of the input prompt or the number of requested output tokens.',
     'input_tokens',
     context - asked + 1,
   )
@@ -148,8 +151,8 @@ const sglangLength = (
   }
   if (prompt >= poolTokens) {
     return tooLong(
-      `Input length (${prompt} tokens) exceeds the maximum allowed length (${poolTokens} tokens). ` +
-        'Use a shorter input or enable --allow-auto-truncate.',
+      `Input length (${prompt} tokens) exceeds the maximum allowed length (${poolTokens} ` +
+        'tokens). Use a shorter input or enable --allow-auto-truncate.',
       null,
     )
   }
@@ -168,8 +171,7 @@ const build = (
   kind: Ask['kind'],
   body: Body,
   settings: Settings,
-  prompts: readonly Prompt[],
-  maxTokens: number,
+  { prompts, maxTokens }: Pick<Ask, 'prompts' | 'maxTokens'>,
 ): Ask => {
   const options = isRecord(body.stream_options) ? body.stream_options : {}
   const forced = settings.usageAlways
@@ -217,7 +219,7 @@ const stops = (stop: unknown): readonly string[] => {
   return Array.isArray(stop) ? stop.filter((text) => typeof text === 'string' && text !== '') : []
 }
 
-/** Switched off by `chat_template_kwargs.enable_thinking`, or a continued answer that is past it. */
+/** Off by `chat_template_kwargs.enable_thinking`, and in a continued answer. */
 const thinks = (body: Body): boolean => {
   const template = isRecord(body.chat_template_kwargs) ? body.chat_template_kwargs : {}
   if (template.enable_thinking === false || template.thinking === false) return false

@@ -241,7 +241,7 @@ export class Exchange {
     } else sendJson(this.#response, this.#dialect.error(why))
   }
 
-  /** The client left: vLLM aborts at once, SGLang's background task looks after about two seconds. */
+  /** The client left: vLLM aborts at once, SGLang's background task after two seconds. */
   #closed(): void {
     if (this.#open === 0) return
     const { settings, clock, runner } = this.#service

@@ -15,7 +15,10 @@ export type Service = {
   readonly memory: Memory
   readonly metrics: EngineMetrics
   readonly dialect: Dialect
-  /** `starting`: the port is open, SGLang's warm-up request still runs. `dead`: the engine failed, the process is about to end; `draining`: SIGTERM came. */
+  /**
+   * `starting`: the port is open, SGLang's warm-up request still runs.
+   * `dead`: the engine failed, the process is about to end; `draining`: SIGTERM came.
+   */
   state: 'starting' | 'serving' | 'draining' | 'dead'
   /** Unix seconds at which the engine became ready. */
   readonly created: number

@@ -1,4 +1,4 @@
-/** SGLang's own descriptions of itself: /server_info, /model_info, /v1/loads and their old names. */
+/** SGLang's descriptions of itself: /server_info, /model_info, /v1/loads and the old names. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Service } from './service.ts'
 import { sendJson } from './wire.ts'

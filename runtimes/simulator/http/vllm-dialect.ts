@@ -44,7 +44,8 @@ const textOf = ({ kind, message, param, value, detail }: Refusal): string => {
   }
   if (kind === 'field') {
     const input = pythonText(value)
-    return `1 validation error:\n  {'type': '${detail}', 'loc': '${param}', 'msg': '${message}', 'input': ${input}}`
+    const place = `{'type': '${detail}', 'loc': '${param}', 'msg': '${message}', `
+    return `1 validation error:\n  ${place}'input': ${input}}`
   }
   if (param === null || kind === 'model' || kind === 'dead') return message
   const shown = value === undefined ? '' : `, value=${pythonText(value)}`
@@ -73,7 +74,9 @@ export const vllmDialect = (settings: Settings, fingerprint: string): Dialect =>
     `${open(head)}[${choices}]${usageText(usage)},"system_fingerprint":${quote(fingerprint)}}\n\n`,
   opening: (head, index, usage) => {
     if (head.kind === 'completion') return ''
-    const choice = `{"index":${index},"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}`
+    const choice =
+      `{"index":${index},"delta":{"role":"assistant","content":""},` +
+      '"logprobs":null,"finish_reason":null}'
     const rest = ',"prompt_token_ids":null,"prompt_text":null'
     return `${open(head)}[${choice}]${usageText(usage)}${rest}}\n\n`
   },
@@ -132,10 +135,12 @@ const piece = (kind: Head['kind'], part: Piece, ending: Ending | null): string =
   if (kind === 'completion') {
     const shown = logprobs === null ? 'null' : JSON.stringify(textLogprobs(logprobs))
     const finish = ending === null ? '"finish_reason":null,"stop_reason":null' : finishText(ending)
-    return `{"index":${index},"text":${quote(part.content)},"logprobs":${shown},${finish},"prompt_token_ids":null,"token_ids":null}`
+    const text = `{"index":${index},"text":${quote(part.content)},"logprobs":${shown},`
+    return `${text}${finish},"prompt_token_ids":null,"token_ids":null}`
   }
   const shown = logprobs === null ? 'null' : JSON.stringify(chatLogprobs(logprobs))
-  return `{"index":${index},"delta":{${deltaOf(part)}},"logprobs":${shown},${finishText(ending)},"token_ids":null}`
+  const delta = `{"index":${index},"delta":{${deltaOf(part)}},"logprobs":${shown},`
+  return `${delta}${finishText(ending)},"token_ids":null}`
 }
 
 const deltaOf = ({ reasoning, content, tool }: Piece): string => {
@@ -143,9 +148,9 @@ const deltaOf = ({ reasoning, content, tool }: Piece): string => {
   if (reasoning !== '') parts.push(`"reasoning":${quote(reasoning)}`)
   if (content !== '') parts.push(`"content":${quote(content)}`)
   if (tool !== null) {
-    const call = tool.first
-      ? `"id":${quote(tool.id)},"type":"function","index":0,"function":{"name":${quote(tool.name)},"arguments":${quote(tool.arguments)}}`
-      : `"index":0,"function":{"arguments":${quote(tool.arguments)}}`
+    const head = tool.first ? `"id":${quote(tool.id)},"type":"function",` : ''
+    const name = tool.first ? `"name":${quote(tool.name)},` : ''
+    const call = `${head}"index":0,"function":{${name}"arguments":${quote(tool.arguments)}}`
     parts.push(`"tool_calls":[{${call}}]`)
   }
   return parts.length === 0 ? '"content":""' : parts.join(',')
