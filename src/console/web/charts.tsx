@@ -34,7 +34,8 @@ export const Charts = ({ series }: { series: readonly Series[] }) => {
 
 /** Curves of one series name; a replica has one colour in all of them. */
 const curves = (series: readonly Series[]) => {
-  const replicas = [...new Set(series.map(({ labels }) => labels.replica ?? ''))].toSorted()
+  const named = series.flatMap(({ labels }) => labels.replica ?? [])
+  const replicas = [...new Set(named)].toSorted()
   return (name: string, suffix: string): readonly Curve[] =>
     linesOf(series, name).map((line) => ({
       label: `${line.replica}${suffix}`,

@@ -1,7 +1,8 @@
 import { useContext } from 'preact/hooks'
 import type { EngineSignal } from '../../core/runtime.ts'
+import { STALE_MS } from '../../core/signals.ts'
 import type { DeploymentView, FleetView, ReplicaState, ReplicaView } from '../../core/view.ts'
-import { count, percent, STALE_MS, short, span } from './format.ts'
+import { count, percent, short, span } from './format.ts'
 import { Bar, Empty, Lag, State, Value } from './parts.tsx'
 import { Ranks } from './ranks.tsx'
 
@@ -89,7 +90,7 @@ const Replica = ({ replica, nowMs }: { replica: ReplicaView; nowMs: number }) =>
         <span class="push" />
         <code class="dim endpoint-of">{replica.endpoint}</code>
       </p>
-      {replica.reason !== '' && (
+      {replica.reason !== '' && replica.reason !== replica.state && (
         <p class={replica.state === 'failed' ? 'bad reason' : 'dim reason'}>{replica.reason}</p>
       )}
       <Signals replica={replica} />
@@ -107,8 +108,10 @@ const useSignal = (replica: ReplicaView) => {
       const why = replica.state === 'ready' ? 'the engine did not report it' : 'not ready yet'
       return { value: null, why }
     }
-    const age = reading.ageMs + lag
-    if (age > STALE_MS) return { value: null, why: `last read ${span(age)} ago` }
+    // Judged as the policies did when the picture was made; a lost line greys the whole board.
+    if (reading.ageMs > STALE_MS) {
+      return { value: null, why: `last read ${span(reading.ageMs + lag)} ago` }
+    }
     return { value: reading.value, why: '' }
   }
 }

@@ -1,8 +1,8 @@
 /** Values as the operator reads them. Unknown is an en dash, never a zero. */
 export const UNKNOWN = '–'
 
-/** Older than this is not "now" any more: shown greyed, with its age. */
-export const STALE_MS = 10_000
+/** A node or GPU read longer ago than this is not "now" any more: greyed, with its age. */
+export const OLD_MS = 10_000
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 const tenth = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })

@@ -1,6 +1,6 @@
 import { useContext, useState } from 'preact/hooks'
 import type { GpuView, NodeView } from '../../core/view.ts'
-import { count, gibibytes, percent, STALE_MS } from './format.ts'
+import { count, gibibytes, OLD_MS, percent } from './format.ts'
 import { Age, Bar, Empty, Lag, Rehearsal, State, Value } from './parts.tsx'
 
 /** Drawn at first; a browser that redraws 1,000 tables four times a second is of no use. */
@@ -129,7 +129,7 @@ const Gpu = ({ index, gpu, holder, why }: GpuProps) => {
   const memory = used === null ? gibibytes(null) : `${gibibytes(used)} / ${gibibytes(all)}`
   const unit = (value: number | null | undefined, name: string): string =>
     value === null || value === undefined ? count(null) : `${count(value)} ${name}`
-  const old = gpu !== null && gpu.ageMs + useContext(Lag) > STALE_MS
+  const old = gpu !== null && gpu.ageMs + useContext(Lag) > OLD_MS
   return (
     <tr class={old ? 'old' : ''}>
       <th scope="row" title={gpu === null ? '' : `${gpu.name} ${gpu.uuid}`}>

@@ -1,7 +1,7 @@
 /** Small pieces that several sections share. */
 import { type ComponentChildren, createContext } from 'preact'
 import { useContext, useState } from 'preact/hooks'
-import { STALE_MS, span, UNKNOWN } from './format.ts'
+import { OLD_MS, span, UNKNOWN } from './format.ts'
 
 /** Milliseconds since the last picture came: added to every age in it. */
 export const Lag = createContext(0)
@@ -15,7 +15,7 @@ export const State = ({ tone, children }: { tone: Tone; children: ComponentChild
 
 export const Age = ({ ms }: { ms: number }) => {
   const age = ms + useContext(Lag)
-  return <span class={age > STALE_MS ? 'age old' : 'age'}>{span(age)}</span>
+  return <span class={age > OLD_MS ? 'age old' : 'age'}>{span(age)}</span>
 }
 
 type BarProps = {

@@ -50,7 +50,10 @@ export const optionsOf = (ask: PlotAsk): uPlot.Options => {
     height: HEIGHT,
     padding: [8, 20, 0, 0],
     cursor: { sync: { key: 'hour' }, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { x: { range: lastHour }, y: { range: (_plot, _low, high) => [0, top(high, ask)] } },
+    scales: {
+      x: { range: lastHour },
+      y: { range: (_plot, _low, high) => [0, top(high, ask)] },
+    },
     axes: [
       { ...axis, size: 24, values: '{HH}:{mm}', space: 64 },
       { ...axis, size: 46, values, space: 32 },
@@ -80,8 +83,12 @@ const timeUnder = (plot: uPlot): number | null => {
 
 const top = (high: number | null, { max }: PlotAsk): number => max ?? Math.max(1, (high ?? 0) * 1.1)
 
-/** Always the whole hour: a chart that stretches hides how little it knows. */
-const lastHour = (_plot: uPlot, _first: number, last: number | null): uPlot.Range.MinMax => {
+/** A chart younger than this would show its first minutes as one column. */
+const SPAN_SECONDS_MIN = 300
+
+/** The last hour, or as much of it as there is: three charts of the same age agree. */
+const lastHour = (_plot: uPlot, first: number | null, last: number | null): uPlot.Range.MinMax => {
   const end = last ?? Date.now() / 1000
-  return [end - HOUR_MS / 1000, end]
+  const known = end - (first ?? end)
+  return [end - Math.min(HOUR_MS / 1000, Math.max(SPAN_SECONDS_MIN, known)), end]
 }

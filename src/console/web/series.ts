@@ -1,7 +1,7 @@
 /** The last hour for the charts: what the server kept, and what has come in since. */
 import type { Series } from '../../core/admin.ts'
+import { STALE_MS } from '../../core/signals.ts'
 import type { FleetView, Reading } from '../../core/view.ts'
-import { STALE_MS } from './format.ts'
 
 export const HOUR_MS = 3_600_000
 /** A live point each five seconds is 720 an hour: as dense as a chart has pixels. */
