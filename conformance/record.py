@@ -256,7 +256,7 @@ def tools(recorder: Recorder) -> None:
         "type": "object", "properties": {"city": {"type": "string", "enum": ["Paris"]}},
         "required": ["city"], "additionalProperties": False}, "strict": True}}
     named = {"type": "function", "function": {"name": "weather"}}
-    for name, choice in (("named", named), ("required", "required"), ("auto", "auto")):
+    for name, choice in (("named", named), ("required", "required")):
         ask = chat(tools=[weather], tool_choice=choice, max_tokens=600, temperature=1)
         recorder.exchange(f"chat-{name}", "POST", route, ask)
         recorder.exchange(f"chat-stream-{name}", "POST", route, {
