@@ -107,7 +107,7 @@ const TLS: readonly (readonly [RegExp, string])[] = [
   [/CERT_HAS_EXPIRED|certificate has expired/i, 'its certificate has expired'],
   [/CERT_NOT_YET_VALID/, 'its certificate is not valid yet; check the clocks'],
   [
-    /alert (certificate required|bad certificate|unknown ca|certificate unknown|handshake failure|certificate expired|access denied|unsupported certificate)/i,
+    /alert (.*certificate.*|unknown ca|handshake failure|access denied)/i,
     'it refused our certificate; tls.cert and tls.key must be signed by the CA that dockerd trusts',
   ],
   [/UNABLE_TO|SELF_SIGNED|CERT_SIGNATURE_FAILURE|unable to verify|self.signed/i, UNKNOWN_CA],
@@ -137,8 +137,9 @@ export const lacksGpuRuntime = (error: unknown): boolean =>
 const ofEngine = (text: string, { image, endpoint }: DockerAsk): Verdict => {
   if (/setting rlimit/i.test(text)) {
     const name = RLIMITS[/setting rlimit type (\d+)/i.exec(text)?.[1] ?? ''] ?? '(unnamed)'
-    const hint = `the engine may not set ulimit ${name}; set \`container: { memlock: default }\` on this node`
-    return ['container_refused', `${hint} (${shorten(text)})`]
+    const hint = 'set `container: { memlock: default }` on this node'
+    const message = `the engine may not set ulimit ${name}; ${hint} (${shorten(text)})`
+    return ['container_refused', message]
   }
   if (NO_GPU_RUNTIME.test(text)) {
     const hint = 'Docker there has no NVIDIA runtime; install nvidia-container-toolkit, run '
@@ -197,7 +198,8 @@ const FRAMES = [
   /^\(HTTP code \d+\) [^-]*- /,
   /(OCI runtime (create|exec|start) failed|runc (create|run|exec) failed): /g,
   /(failed to create (task for container|shim task|shim)|Cannot start service [^:]*): /gi,
-  /(unable to start container process|error during container init|starting container process caused): /g,
+  /(unable to start container process|error during container init): /g,
+  /starting container process caused: /g,
   /[\w.-]+\.go:\d+: (starting container process caused: |container init caused: )?/g,
   /process_linux\.go:\d+: /g,
   /(: unknown)+\s*$/,

@@ -249,7 +249,8 @@ class DockerDriver implements Driver {
     const { rank, port } = spec.labels
     const address = this.#options.node.listen ?? this.#options.node.address
     if (rank !== 0 || !(await answers(address, port, signal))) return
-    const message = `port ${port} at ${address} is taken by another program; see \`ss -ltnp\` there, or change the node's ports`
+    const hint = "see `ss -ltnp` there, or change the node's ports"
+    const message = `port ${port} at ${address} is taken by another program; ${hint}`
     throw new PenstockError('port_taken', message, this.#place(spec))
   }
 

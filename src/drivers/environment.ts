@@ -4,7 +4,7 @@ import { access, stat } from 'node:fs/promises'
 import { delimiter, dirname, isAbsolute, join } from 'node:path'
 import type { RankSpec } from '../core/runtime.ts'
 
-/** What a rank inherits from Penstock; all else (its keys, its database URL) is not its business. */
+/** What a rank inherits from Penstock; keys, database URLs and all else are not its business. */
 const INHERITED = [
   'PATH',
   'HOME',

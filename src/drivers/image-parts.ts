@@ -4,8 +4,8 @@ import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { PenstockError } from '../errors.ts'
+import type { ImageFile } from './docker-image.ts'
 import { findProgram } from './environment.ts'
-import type { ImageFile } from './image-tree.ts'
 
 const run = promisify(execFile)
 const SYSTEM_PATH = `${process.env.PATH ?? ''}:/usr/sbin:/usr/bin:/sbin:/bin`

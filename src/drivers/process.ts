@@ -220,7 +220,8 @@ class ProcessDriver implements Driver {
     if (taken === null) return
     const { pid, program } = taken
     const who = pid === null ? "another user's process" : `process ${pid} (${program ?? '?'})`
-    const message = `port ${port} at ${name} is taken by ${who}; stop it, or change the node's ports`
+    const hint = "stop it, or change the node's ports"
+    const message = `port ${port} at ${name} is taken by ${who}; ${hint}`
     throw new PenstockError('port_taken', message, this.#place(spec))
   }
 

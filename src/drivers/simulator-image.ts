@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import type { NodeSpec } from '../core/inventory.ts'
 import { PenstockError } from '../errors.ts'
 import { DockerEngine } from './docker-engine.ts'
+import { CONTENT_LABEL, hashTree, type ImageFile, importTree } from './docker-image.ts'
 import { APPLICATION, nodeParts, shellParts, sourceParts } from './image-parts.ts'
-import { CONTENT_LABEL, hashTree, type ImageFile, importTree } from './image-tree.ts'
 
 /** 120 MB of Node over a slow line; longer than this something hangs. */
 const IMPORT_MS = 15 * 60_000

@@ -1,4 +1,4 @@
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -117,6 +117,7 @@ describe.skipIf(!requirePart('dockerd', findOnPath('dockerd') !== null))('docker
         'from inside',
       ])
       await driver.stop(spec.name, 2000, never)
+      rmSync(directory, { recursive: true })
     })
   })
 

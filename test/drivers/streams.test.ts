@@ -1,4 +1,6 @@
-/** Readers of bytes that others wrote: any cut gives the same lines, nothing grows without bound. */
+/**
+ * Readers of bytes that others wrote: any cut gives the same lines, nothing grows without bound.
+ */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { PullRatio } from '../../src/drivers/docker-pull.ts'

@@ -2,15 +2,15 @@
  * Three real Docker engines side by side on loopback, one with one GPU and two with eight, as the
  * acceptance wants them (no GPU is there: the stub hook of docker-daemon.ts takes the requests).
  *
- *   npx node test/support/docker-lab.ts up --dir DIR     starts them, writes and prints the inventory
+ *   npx node test/support/docker-lab.ts up --dir DIR     starts them, prints the inventory
  *   npx node test/support/docker-lab.ts down --dir DIR   stops them by pid, removes DIR
  */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
+import { hashTree, importTree } from '../../src/drivers/docker-image.ts'
 import { shellParts } from '../../src/drivers/image-parts.ts'
-import { hashTree, importTree } from '../../src/drivers/image-tree.ts'
 import { buildSimulatorImage } from '../../src/drivers/simulator-image.ts'
 import { type Daemon, startDaemon, stopDaemon } from './docker-daemon.ts'
 import { nodeSpec } from './rank.ts'
