@@ -37,8 +37,6 @@ export const ERRORS = {
   container_refused: { status: 500, type: 'server_error', retryable: false },
   engine_exited: { status: 500, type: 'server_error', retryable: true },
   exec_failed: { status: 500, type: 'server_error', retryable: true },
-  engine_not_ready: { status: 504, type: 'server_error', retryable: true },
-  smoke_failed: { status: 500, type: 'server_error', retryable: true },
   store_failed: { status: 500, type: 'server_error', retryable: false },
 } as const satisfies Record<string, { status: number; type: string; retryable: boolean }>
 

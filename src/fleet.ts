@@ -125,7 +125,9 @@ export class Fleet {
     return record
   }
 
-  /** Slots go round, so that a late request of a replica just forgotten is not counted on a new one. */
+  /**
+   * Slots go round, so that a late request of a replica just forgotten is not counted on a new one.
+   */
   #freeSlot(): number | null {
     const taken = new Set([...this.replicas.values()].map(({ slot }) => slot))
     for (let step = 0; step < MAX_SLOTS; step += 1) {

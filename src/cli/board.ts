@@ -1,4 +1,7 @@
-/** Progress of an apply: a line per rank. On a terminal the lines change in place, else each change is printed. */
+/**
+ * Progress of an apply: a line per rank. On a terminal the lines change in place, else each change
+ * is printed.
+ */
 import { createLogUpdate } from 'log-update'
 import type { ApplyEvent } from '../core/admin.ts'
 import { dim, green, red, yellow } from './output.ts'

@@ -56,7 +56,8 @@ export const adminClient = (settings: Settings): AdminClient => {
     try {
       answer = await fetch(`${base}${path}`, init)
     } catch (cause) {
-      const message = `no Penstock answers at ${base}; start it with \`make up\` or \`penstock serve\``
+      const advice = 'start it with `make up` or `penstock serve`'
+      const message = `no Penstock answers at ${base}; ${advice}`
       throw new PenstockError('not_running', message, {}, cause)
     }
     if (answer.ok) return answer

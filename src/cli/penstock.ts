@@ -8,6 +8,7 @@ import { startConsole } from '../console/server.ts'
 import { adminPort } from '../control/admin.ts'
 import { Loop } from '../control/loop.ts'
 import { Nodes } from '../control/nodes.ts'
+import type { DriverOf } from '../control/operations.ts'
 import { watchPhases } from '../control/phases.ts'
 import { postmortemIn } from '../control/postmortem.ts'
 import { probe } from '../control/probe.ts'
@@ -28,7 +29,7 @@ import { ADMIN_KEY_FILE } from './client.ts'
 import { driverFactory } from './drivers.ts'
 import type { Log } from './log.ts'
 import { CONSOLE_DIRECTORY, PROFILES_DIRECTORY } from './places.ts'
-import { startTelemetry } from './telemetry.ts'
+import { startTelemetry, type Telemetry } from './telemetry.ts'
 import { VERSION } from './version.ts'
 
 const PUBLISH_EVERY_MS = 100
@@ -94,8 +95,10 @@ const assemble = async (
   const made = firstKeys(settings, store)
   const wanted = new Wanted({ fleet, clock, profiles, runtimes, rehearse, rehearsalSpeed })
   const nodes = new Nodes({ fleet, clock, driverFor: driverFactory(settings), log: log.info })
+  closers.push(() => nodes.close())
   const driverOf = (node: string) => nodes.driver(node)
   const telemetry = await startTelemetry({ fleet, clock, driverOf, runtimes, store, log })
+  closers.push(() => telemetry.close())
   const snapshot = (): GatewaySnapshot => snapshotNow({ fleet, wanted, store, rehearse })
   const gateway = await startGateway({
     host: settings.gatewayHost,
@@ -109,34 +112,12 @@ const assemble = async (
   const gatewayUrl = `http://${shownHost(settings.gatewayHost)}:${gateway.port}/v1`
   const view = (): FleetView => viewNow({ fleet, nodes, wanted, gateway, gatewayUrl, rehearse })
   telemetry.watch(view)
-  const postmortem = postmortemIn(join(settings.home, 'logs'), driverOf, log.info)
-  const inFlight = (slot: number): number => gateway.inFlight(slot)
-  const loopParts = { fleet, clock, driverOf, runtimes, inFlight, probe, log: log.info }
-  const loop = new Loop({ ...loopParts, postmortem: postmortem.keep })
-  let looping = false
   const publish = (): void => {
     wanted.refresh()
     gateway.publish(snapshot())
   }
-  const useInventory = async ({ inventory }: Desired): Promise<void> => {
-    await nodes.use(inventory)
-    await Promise.race([nodes.observe(), clock.sleep(FIRST_LOOK_MS)])
-  }
-  const begin = (): void => {
-    if (looping) return
-    looping = true
-    loop.start()
-  }
-  const admin = adminPort({
-    ...{ fleet, clock, wanted, store, rehearse, driverOf, useInventory, view },
-    began: begin,
-    requests: telemetry.requests,
-    history: telemetry.history,
-    metrics: telemetry.metrics,
-    postmortemOf: postmortem.of,
-    keysChanged: publish,
-    ready: () => looping || fleet.observations.size > 0,
-  })
+  const core: Core = { fleet, wanted, nodes, store, gateway, rehearse, log, driverOf, publish }
+  const { admin, begin } = controlled(core, { settings, telemetry, view, closers })
   const console = await startConsole({
     host: settings.consoleHost,
     port: settings.consolePort,
@@ -147,14 +128,11 @@ const assemble = async (
   closers.push(() => console.close())
   nodes.start()
   closers.push(
-    () => nodes.close(),
-    () => telemetry.close(),
-    () => loop.close(),
     watchPhases({ fleet, clock, driverOf, runtimes, log: log.info }),
     clock.every(REFRESH_EVERY_MS, publish),
     throttled(fleet, publish),
   )
-  if (await resume({ wanted, store, rehearse, useInventory, log })) begin()
+  if (await resume(core)) begin()
   publish()
   return {
     admin,
@@ -169,6 +147,59 @@ const assemble = async (
     drain: (deadlineMs) => gateway.drain(deadlineMs),
     close,
   }
+}
+
+type Core = {
+  readonly fleet: Fleet
+  readonly wanted: Wanted
+  readonly nodes: Nodes
+  readonly store: Store
+  readonly gateway: GatewayHandle
+  readonly rehearse: boolean
+  readonly log: Log
+  readonly driverOf: DriverOf
+  readonly publish: () => void
+}
+
+type Around = {
+  readonly settings: Settings
+  readonly telemetry: Telemetry
+  readonly view: () => FleetView
+  readonly closers: (() => Promise<void> | void)[]
+}
+
+/** The control loop and the admin port that steers it. The loop rests until `begin`. */
+const controlled = (core: Core, { settings, telemetry, view, closers }: Around) => {
+  const { fleet, wanted, store, gateway, rehearse, log, driverOf, publish } = core
+  const postmortem = postmortemIn(join(settings.home, 'logs'), driverOf, log.info)
+  const inFlight = (slot: number): number => gateway.inFlight(slot)
+  const loopParts = { fleet, clock, driverOf, runtimes, inFlight, probe, log: log.info }
+  const loop = new Loop({ ...loopParts, postmortem: postmortem.keep })
+  closers.push(() => loop.close())
+  let looping = false
+  const begin = (): void => {
+    if (looping) return
+    looping = true
+    loop.start()
+  }
+  const admin = adminPort({
+    ...{ fleet, clock, wanted, store, rehearse, driverOf, view },
+    useInventory: (desired) => useInventory(core.nodes, desired),
+    began: begin,
+    requests: telemetry.requests,
+    history: telemetry.history,
+    metrics: telemetry.metrics,
+    postmortemOf: postmortem.of,
+    keysChanged: publish,
+    ready: () => looping || fleet.observations.size > 0,
+  })
+  return { admin, begin }
+}
+
+/** Drivers for these nodes, and a first look; one that does not answer is not waited for long. */
+const useInventory = async (nodes: Nodes, { inventory }: Desired): Promise<void> => {
+  await nodes.use(inventory)
+  await Promise.race([nodes.observe(), clock.sleep(FIRST_LOOK_MS)])
 }
 
 const shownHost = (host: string): string =>
@@ -188,15 +219,10 @@ const throttled = (fleet: Fleet, run: () => void): (() => void) => {
   }
 }
 
-/** Take up what was applied last. Nothing applied, or not readable: touch nothing until an apply. */
-const resume = async (ask: {
-  readonly wanted: Wanted
-  readonly store: Store
-  readonly rehearse: boolean
-  readonly useInventory: (desired: Desired) => Promise<void>
-  readonly log: Log
-}): Promise<boolean> => {
-  const { wanted, store, rehearse, log } = ask
+/**
+ * Take up what was applied last. Nothing applied, or not readable: touch nothing until an apply.
+ */
+const resume = async ({ wanted, store, rehearse, log, nodes }: Core): Promise<boolean> => {
   const saved = await store.loadDesired()
   if (saved === null) return false
   if (saved.rehearsal !== rehearse) {
@@ -209,7 +235,7 @@ const resume = async (ask: {
     log.error(`what was applied before does not check any more: ${first?.file}: ${first?.message}`)
     return false
   }
-  await ask.useInventory(checked.desired)
+  await useInventory(nodes, checked.desired)
   wanted.use(saved.files, checked.desired)
   return true
 }

@@ -1,4 +1,6 @@
-/** `penstock simulator-image`: the flight simulator as an image in the inventory's Docker engines. */
+/**
+ * `penstock simulator-image`: the flight simulator as an image in the inventory's Docker engines.
+ */
 import type { Settings } from '../config.ts'
 import { buildSimulatorImage } from '../drivers/simulator-image.ts'
 import { resolvedNode } from './drivers.ts'

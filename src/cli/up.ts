@@ -46,9 +46,7 @@ export const up = async (given: Settings, asked: boolean | null): Promise<ExitCo
 }
 
 const stop = async (penstock: Penstock): Promise<ExitCode> => {
-  say(
-    '\nStopping: requests get 3 s to end, then the engines are stopped. Ctrl-C again to leave them.',
-  )
+  say('\nStopping: requests get 3 s to end, then the engines stop. Ctrl-C again to leave them.')
   const again = signalled().then(() => true)
   const stopped = (async (): Promise<false> => {
     penstock.release()
@@ -68,6 +66,7 @@ const stop = async (penstock: Penstock): Promise<ExitCode> => {
 const welcome = (penstock: Penstock, settings: Settings, rehearse: boolean): void => {
   const { adminKey, consumerKey } = penstock.made
   const earlier = dim('shown at the first start; `penstock keys create` makes another')
+  const shownKey = consumerKey ?? '$PENSTOCK_KEY'
   const models = penstock.admin.fleet().routes.map(({ model }) => model)
   print(`
   ${bold('endpoint')}      ${penstock.gatewayUrl}
@@ -78,8 +77,8 @@ const welcome = (penstock: Penstock, settings: Settings, rehearse: boolean): voi
 
 Try it from another terminal:
 
-  curl ${penstock.gatewayUrl}/chat/completions -H "authorization: Bearer ${consumerKey ?? '$PENSTOCK_KEY'}" \\
-    -H 'content-type: application/json' \\
+  curl ${penstock.gatewayUrl}/chat/completions \\
+    -H "authorization: Bearer ${shownKey}" -H 'content-type: application/json' \\
     -d '{"model":"${models[0] ?? ''}","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
 
 Ctrl-C stops everything that was started here.`)

@@ -153,7 +153,9 @@ const refusals = (plan: Plan): readonly string[] => {
   ])
 }
 
-/** Containers on nodes that the new inventory leaves out would be lost from sight, still running. */
+/**
+ * Containers on nodes that the new inventory leaves out would be lost from sight, still running.
+ */
 const orphans = ({ fleet }: AdminOptions, desired: Desired): readonly string[] => {
   const kept = new Set(desired.inventory.nodes.map(({ name }) => name))
   return [...fleet.observations.values()]
@@ -217,8 +219,8 @@ const targets = (fleet: Fleet, target: string): readonly ReplicaRecord[] => {
   const found = all.filter(({ id, deployment }) => id === target || deployment === target)
   if (found.length > 0) return found
   const known = [...new Set(all.map(({ deployment }) => deployment))].join(', ')
-  const message = `no deployment or replica named ${target}; there is ${known || 'nothing deployed'}`
-  throw new PenstockError('not_found', message)
+  const there = known === '' ? 'nothing is deployed' : `there is ${known}`
+  throw new PenstockError('not_found', `no deployment or replica named ${target}; ${there}`)
 }
 
 async function* logs(

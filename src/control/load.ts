@@ -1,6 +1,6 @@
 /**
- * Files to what is wanted, or every issue of every file at once with file, line and column. Works on
- * text, because the CLI sends its files to the running Penstock; control/read.ts reads them from
+ * Files to what is wanted, or every issue of every file at once with file, line and column. Works
+ * on text, because the CLI sends its files to the running Penstock; control/read.ts reads them from
  * disk. Nothing here throws on what a file says.
  */
 import path from 'node:path'
@@ -35,8 +35,8 @@ const DOCUMENTS_MAX = 10_000
 export const TOTAL_MAX = 8 * 1024 * 1024
 
 /**
- * Check inventory and manifests together. `earlier` are issues of files that could not be read: they
- * are reported too, and then nothing is called unknown that might stand in one of them.
+ * Check inventory and manifests together. `earlier` are issues of files that could not be read:
+ * they are reported too, and then nothing is called unknown that might stand in one of them.
  */
 export const parseFiles = (
   files: InputFiles,
@@ -55,7 +55,7 @@ export const parseFiles = (
   return { ok: true, desired: { inventory: inventory.value, deployments, gateway, profiles } }
 }
 
-/** `file:line:column: path: what is wrong (did you mean …?)`, on one line whatever a file holds. */
+/** `file:line:column: path: what is wrong (did you mean …?)`, one line whatever a file holds. */
 export const issueLine = ({ file, line, column, path: at, message }: Issue): string =>
   [`${file}:${line}:${column}`, ...(at === '' ? [] : [at]), message]
     .join(': ')
@@ -267,7 +267,8 @@ const wrongKind = (root: Located, kind: Located | undefined): Problem => {
     KINDS.map((one) => one.kind),
   )
   const hint = near === null ? '' : ` (did you mean ${JSON.stringify(near)}?)`
-  const message = `expected ${kindNames()}, got ${JSON.stringify(written.slice(0, STEP_MAX))}${hint}`
+  const got = JSON.stringify(written.slice(0, STEP_MAX))
+  const message = `expected ${kindNames()}, got ${got}${hint}`
   return { at: kind.at, path: ['kind'], message }
 }
 

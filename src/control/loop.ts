@@ -1,6 +1,6 @@
 /**
- * The control loop: at its own pace it asks core/group.ts what each replica needs and sets it going.
- * Events only wake it up. Each replica has at most one operation and one probe under way.
+ * The control loop: at its own pace it asks core/group.ts what each replica needs and sets it
+ * going. Events only wake it up. Each replica has at most one operation and one probe under way.
  */
 import type { Clock } from '../clock.ts'
 import { decide, type GroupInput, type Step } from '../core/group.ts'

@@ -1,4 +1,6 @@
-/** What `apply` tells while it waits: phases of ranks and states of replicas, until all are there. */
+/**
+ * What `apply` tells while it waits: phases of ranks and states of replicas, until all are there.
+ */
 import type { Clock } from '../clock.ts'
 import type { ApplyEvent } from '../core/admin.ts'
 import type { ReplicaId } from '../core/plan.ts'

@@ -25,7 +25,10 @@ export type YamlText = {
 export const TEXT_MAX = 1024 * 1024
 /** Open blocks, lists and keys at once; our schemas need about a dozen. */
 const DEPTH_MAX = 64
-/** Pieces that the lexer cuts a file into, 171,000 for those 1,000 nodes: bounds the time to seconds. */
+/**
+ * Pieces that the lexer cuts a file into, 171,000 for those 1,000 nodes: bounds the time to
+ * seconds.
+ */
 const PIECES_MAX = 300_000
 /** Pieces that fit nowhere, after which the rest of the file is not looked at. */
 const ASTRAY_MAX = 100

@@ -1,12 +1,13 @@
 /**
  * The models that Penstock knows by repository id: their shape, which the fit needs, and the names
- * of the parsers that split reasoning and tool calls out of their answers. Refuses to guess: a model
- * that is not here gives its `architecture:` itself or lies on this machine with its config.json.
+ * of the parsers that split reasoning and tool calls out of their answers. Refuses to guess: a
+ * model that is not here gives its `architecture:` itself or lies on this machine with its
+ * config.json.
  *
  * Shapes are figures of each model's config.json. `parameters` and `weightBytes` follow from the
  * shape by core/checkpoint.ts, and the tests compute every one of them again. Copies read:
- * ai-dynamo/aiconfigurator model_configs at 095f58a5 (DeepSeek-R1, DeepSeek-V3, Qwen3), those named in
- * the shared facts (QwQ-32B), and the sources named at each entry.
+ * ai-dynamo/aiconfigurator model_configs at 095f58a5 (DeepSeek-R1, DeepSeek-V3, Qwen3), those named
+ * in the shared facts (QwQ-32B), and the sources named at each entry.
  */
 import type { Architecture, Deployment } from './manifest.ts'
 

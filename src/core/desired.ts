@@ -79,7 +79,9 @@ const guesser = (): Guess => {
   }
 }
 
-/** Without a Gateway, or with one that has no routes, each deployment is a model of its own name. */
+/**
+ * Without a Gateway, or with one that has no routes, each deployment is a model of its own name.
+ */
 export const gatewayOf = (gateway: Gateway | null, deployments: readonly Deployment[]): Gateway => {
   if (gateway !== null && gateway.routes.length > 0) return gateway
   const routes = deployments.map(({ name }) => ({ model: name, to: name }))
@@ -199,7 +201,8 @@ const modelFindings = (deployment: Deployment, guess: Guess): readonly Local[] =
   if (architecture === null) return [unknownModel(deployment, guess)]
   const found: Local[] = []
   if (deployment.context > architecture.maxContext) {
-    const message = `the model was made for at most ${architecture.maxContext} tokens, got ${deployment.context}`
+    const most = `the model was made for at most ${architecture.maxContext} tokens`
+    const message = `${most}, got ${deployment.context}`
     found.push({ path: ['context'], message })
   }
   return [...found, ...shapeFindings(deployment, architecture)]
@@ -209,7 +212,8 @@ const modelFindings = (deployment: Deployment, guess: Guess): readonly Local[] =
 const shapeFindings = ({ parallel }: Deployment, shape: Architecture): readonly Local[] => {
   const found: Local[] = []
   if (shape.attentionHeads % parallel.tensor !== 0) {
-    const message = `${shape.attentionHeads} attention heads cannot be split over ${parallel.tensor} GPUs evenly`
+    const heads = `${shape.attentionHeads} attention heads`
+    const message = `${heads} cannot be split over ${parallel.tensor} GPUs evenly`
     found.push({ path: ['parallel', 'tensor'], message })
   }
   if (parallel.pipeline > shape.layers) {

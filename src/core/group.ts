@@ -1,7 +1,7 @@
 /**
  * What to do next with one replica as a group: a decision tree over what is wanted, what was
- * observed and the time. Asked at each tick of control/loop.ts; performs nothing, remembers nothing.
- * Numbers in the comments are those of the steps in `decide`.
+ * observed and the time. Asked at each tick of control/loop.ts; performs nothing, remembers
+ * nothing. Numbers in the comments are those of the steps in `decide`.
  */
 import type { Container } from './observed.ts'
 import type { PlannedReplica } from './plan.ts'
@@ -139,5 +139,6 @@ export const exitWords = ({ state, exitCode, error }: Container): string => {
   if (state === 'created') return `was created but never ran${error === null ? '' : `: ${error}`}`
   const meaning = exitCode === null ? undefined : signals[exitCode]
   const code = exitCode === null ? 'exited' : `exited with code ${exitCode}`
-  return `${code}${meaning === undefined ? '' : ` (${meaning})`}${error === null ? '' : `: ${error}`}`
+  const why = error === null ? '' : `: ${error}`
+  return `${code}${meaning === undefined ? '' : ` (${meaning})`}${why}`
 }

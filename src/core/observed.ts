@@ -1,4 +1,6 @@
-/** What drivers saw. Unknown is not empty: an unreachable node keeps its last containers, marked. */
+/**
+ * What drivers saw. Unknown is not empty: an unreachable node keeps its last containers, marked.
+ */
 import type { Labels } from './runtime.ts'
 
 export type ContainerState = 'created' | 'running' | 'exited'

@@ -34,7 +34,9 @@ export type RankSpec = {
   readonly rehearsal: Rehearsal | null
 }
 
-/** What the simulator needs to know beyond the command line; passed as PENSTOCK_REHEARSAL (JSON). */
+/**
+ * What the simulator needs to know beyond the command line; passed as PENSTOCK_REHEARSAL (JSON).
+ */
 export type Rehearsal = {
   readonly node: string
   readonly gpus: readonly number[]

@@ -1,4 +1,6 @@
-/** What `GET /admin/v1/fleet` answers and the console draws. Ages, not just values: see design 6. */
+/**
+ * What `GET /admin/v1/fleet` answers and the console draws. Ages, not just values: see design 6.
+ */
 import type { Fit } from './fit.ts'
 import type { NodeFacts } from './observed.ts'
 import type { EngineSignal, Phase } from './runtime.ts'

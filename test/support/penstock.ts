@@ -1,4 +1,6 @@
-/** Runs the real `penstock` as a process of its own, in a home of its own, on ports it found free. */
+/**
+ * Runs the real `penstock` as a process of its own, in a home of its own, on ports it found free.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'

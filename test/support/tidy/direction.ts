@@ -56,7 +56,7 @@ const HOMES: Readonly<Record<string, RegExp>> = {
   jose: /^src\/gateway\//,
   pino: /^src\/(main\.ts$|cli\/|log\.ts$)/,
   commander: /^src\/(main\.ts$|cli\/)/,
-  listr2: /^src\/cli\//,
+  'log-update': /^src\/cli\/board\.ts$/,
   zod: /^src\//,
   preact: /^src\/console\/web\//,
   '@preact/signals': /^src\/console\/web\//,
