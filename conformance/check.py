@@ -7,6 +7,7 @@ what they saw. Runs test/clients/python_client.py first, then its own checks.
 import json
 import re
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -111,17 +112,27 @@ def engine_metric_label() -> float:
     return float(found.group(1)) if found else -1.0
 
 
-@check("console: a running stream shows as running, with KV in use, and goes")
+@check("console: a running stream shows as running, and goes")
 def fleet_running(subject: Subject) -> None:
-    streams = []
-    # The answer is over in seconds, the console's reading is seconds old: keep some coming.
-    for _ in range(4):
-        streams.append(subject.client.chat.completions.create(model=subject.model, **LONG))
+    seen = threading.Event()
+
+    # One answer is over in seconds and the console reads every few: one follows the other.
+    def keep_busy() -> None:
+        while not seen.is_set():
+            with subject.client.chat.completions.create(model=subject.model, **LONG) as stream:
+                for _ in stream:
+                    if seen.is_set():
+                        return
+
+    readers = [threading.Thread(target=keep_busy, daemon=True) for _ in range(2)]
+    for reader in readers:
+        reader.start()
     try:
         wait_until("requestsRunning above 0", lambda: (signal("requestsRunning") or 0) > 0)
     finally:
-        for stream in streams:
-            stream.close()
+        seen.set()
+        for reader in readers:
+            reader.join(PATIENCE_SECONDS)
     wait_until("requestsRunning 0", lambda: signal("requestsRunning") == 0)
 
 
