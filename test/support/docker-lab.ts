@@ -68,6 +68,7 @@ export const labInventory = (): string => {
       '    driver: docker',
       `    docker: tcp://${address}:${PORT}`,
       `    gpus: { profile: h20-96g, count: ${gpus} }`,
+      ...(gpus > 1 ? ['    fabric: { interface: lo }'] : []),
       '    container: { memlock: default, ipc: private, shm: 64MiB }',
       '    rehearse: true',
       '',
