@@ -66,6 +66,12 @@ export class StreamWatch {
   }
 }
 
+/**
+ * The finish reason of an answer that the engine gave up, as vLLM does on SIGTERM: text so far,
+ * then `abort`, then [DONE] (recorded: test/fixtures/vllm-0.32.0). It looks complete and is not.
+ */
+export const ABORTED = 'abort'
+
 /** Finish reason and usage of a whole JSON answer; nulls when it has none or is not JSON. */
 export const endingOfBody = (bytes: Uint8Array): Ending => {
   if (bytes.length <= PARSED_BYTES_MAX) {

@@ -12,7 +12,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { engineErrorEvent } from '../core/engine-error.ts'
 import { fieldsOf, SseScanner } from '../core/sse.ts'
-import { type Ending, StreamWatch } from '../core/usage.ts'
+import { ABORTED, type Ending, StreamWatch } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
@@ -24,6 +24,7 @@ const EVENT_BYTES_MAX = 8 * 1024 * 1024
 const COMMIT_AFTER_MS = 5_000
 /** An engine that has said [DONE] has this long to end its response. */
 const CLOSE_AFTER_DONE_MS = 2_000
+const GAVE_UP = 'the engine gave up the answer before it was complete'
 const KEEP_ALIVE = ': keep-alive\n\n'
 
 export class StreamAnswer implements Answer {
@@ -75,6 +76,11 @@ export class StreamAnswer implements Answer {
         this.#line.fail(failureOfEngine(engineErrorEvent(data ?? '')))
         return
       }
+      if (kind === 'done' && this.#watch.ending().finishReason === ABORTED) {
+        if (event.start > 0) this.#send(bytes.subarray(0, event.start), nowMs)
+        this.#line.fail(interrupted(GAVE_UP))
+        return
+      }
       if (kind === 'done') {
         this.#done = true
         this.#send(event.end === bytes.length ? bytes : bytes.subarray(0, event.end), nowMs)
@@ -97,7 +103,9 @@ export class StreamAnswer implements Answer {
     }
     const { choices } = this.#line.ticket.ask ?? { choices: 1 }
     const { finishReason } = this.#watch.ending()
-    if (this.#done || (choices === 1 && finishReason !== null && rest.length === 0)) this.#finish()
+    if (!this.#done && finishReason === ABORTED) this.#line.fail(interrupted(GAVE_UP))
+    else if (this.#done || (choices === 1 && finishReason !== null && rest.length === 0))
+      this.#finish()
     else this.#line.fail(interrupted('the engine ended the stream before the answer was complete'))
   }
 

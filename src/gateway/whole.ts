@@ -4,9 +4,10 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { engineError } from '../core/engine-error.ts'
-import { type Ending, endingOfBody } from '../core/usage.ts'
+import { ABORTED, type Ending, endingOfBody } from '../core/usage.ts'
+import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
-import { type Failure, failureOfEngine, sendFailure } from './respond.ts'
+import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
 
 /** A batch of embeddings takes a few MiB; more is passed on as it comes. */
 const HELD_BYTES_MAX = 16 * 1024 * 1024
@@ -61,12 +62,17 @@ export class WholeAnswer implements Answer {
       return
     }
     const body = this.#body()
+    const ending = endingOfBody(body)
+    if (ending.finishReason === ABORTED) {
+      const message = 'the engine gave up the answer before it was complete; try again'
+      this.#refused(failureOf(new PenstockError('upstream_error', message)))
+      return
+    }
     const headers = answerHeaders(this.#line)
     headers['content-type'] = this.#contentType
     headers['content-length'] = body.length
     res.writeHead(200, headers)
     res.end(body)
-    const ending = endingOfBody(body)
     this.#line.finish({ status: 200, outcome: 'ok', reason: ending.finishReason ?? 'stop' }, ending)
   }
 

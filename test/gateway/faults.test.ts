@@ -82,6 +82,24 @@ describe('a stream that dies', () => {
     expect(await report(world)).toMatchObject({ outcome: 'ok', reason: 'stop' })
   })
 
+  test('the engine gave up (SIGTERM): what looks finished is an error, with or without [DONE]', async () => {
+    const whole = chunk('a') + chunk('', 'abort')
+    for (const last of [DONE, '']) {
+      const world = await startWorld(() => sse(whole, last))
+      const error = lastError(await (await post(world.url, STREAM)).text(), whole)
+      expect(error).toMatchObject({ code: 'stream_interrupted', message: /gave up/ })
+      expect(await report(world)).toMatchObject({ outcome: 'interrupted' })
+    }
+  })
+
+  test('an answer in one piece that the engine gave up is a 502', async () => {
+    const body = completion('half').replace('"finish_reason":"stop"', '"finish_reason":"abort"')
+    const world = await startWorld(() => ({ headers: JSON_TYPE, steps: [{ send: body }] }))
+    const response = await post(world.url, chatBody({}))
+    expect(response.status).toBe(502)
+    expect(await report(world)).toMatchObject({ outcome: 'upstream_error' })
+  })
+
   test('one of two choices had finished: that is not a whole answer', async () => {
     const whole = chunk('a') + chunk('b', 'stop')
     const world = await startWorld(() => sse(whole))
