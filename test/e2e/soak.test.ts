@@ -25,9 +25,9 @@ const startPart = (file: string, words: readonly string[]): Promise<Part> =>
 type Answer = { readonly hash: string; readonly bytes: number; readonly status: number }
 
 /** One stream, read to its end. The seed decides every byte that the engine sends. */
-const stream = (port: number, seed: number): Promise<Answer> =>
+const stream = (port: number, seed: number, paced: boolean): Promise<Answer> =>
   new Promise((resolve, reject) => {
-    const body = JSON.stringify({ model: 'qwq-32b', stream: true, seed, messages: [] })
+    const body = JSON.stringify({ model: 'qwq-32b', stream: true, seed, paced, messages: [] })
     const headers = { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' }
     const ask = { host: '127.0.0.1', port, path: '/v1/chat/completions', method: 'POST', headers }
     const sent = request({ ...ask, agent: false }, (answer) => {
@@ -73,7 +73,7 @@ describe(`${STREAMS} streams at once for ${SECONDS} s`, { timeout: 240_000 }, ()
     const answers = new Map<number, Answer>()
     const caller = async (first: number): Promise<void> => {
       for (let seed = first; seconds() < SECONDS; seed += STREAMS) {
-        answers.set(seed, await stream(gateway.port, seed))
+        answers.set(seed, await stream(gateway.port, seed, true))
       }
     }
     await Promise.all(Array.from({ length: STREAMS }, (_, index) => caller(index)))
@@ -84,7 +84,7 @@ describe(`${STREAMS} streams at once for ${SECONDS} s`, { timeout: 240_000 }, ()
     expect(seeds.length).toBeGreaterThanOrEqual(STREAMS)
     for (let at = 0; at < seeds.length; at += STREAMS) {
       const some = seeds.slice(at, at + STREAMS)
-      const direct = await Promise.all(some.map((seed) => stream(engine.port, seed)))
+      const direct = await Promise.all(some.map((seed) => stream(engine.port, seed, false)))
       expect(some.map((seed) => answers.get(seed))).toEqual(direct)
     }
     const highest = (from: number, to: number): number =>

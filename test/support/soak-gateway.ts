@@ -1,4 +1,6 @@
-/** The gateway alone in a process, so that its memory can be measured. Argument: the engine's URL. */
+/**
+ * The gateway alone in a process, so that its memory can be measured. Argument: the engine's URL.
+ */
 import { routeOf, snapshotOf, startTestGateway, targetOf } from './gateway.ts'
 
 const url = process.argv[2] ?? ''
