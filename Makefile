@@ -12,7 +12,8 @@ help: ## Print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(READY): package.json package-lock.json
-	npm ci --no-audit --no-fund
+	@# Not `npm ci`: that fails when a registry lacks the builds of a tool for other platforms.
+	npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(WEB): $(READY) $(shell find src/console/web -type f 2>/dev/null) vite.config.ts
