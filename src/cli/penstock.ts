@@ -107,6 +107,7 @@ const assemble = async (
     snapshot: snapshot(),
     log,
     onFinished: telemetry.finished,
+    onRestart: telemetry.threadRestarted,
   })
   closers.push(() => gateway.close())
   const gatewayUrl = `http://${shownHost(settings.gatewayHost)}:${gateway.port}/v1`

@@ -7,6 +7,7 @@ import { runtimes } from '../../runtimes/index.ts'
 import type { Settings } from '../config.ts'
 import { emptyNodes } from '../control/wanted.ts'
 import type { Desired } from '../core/desired.ts'
+import { processNodes } from '../core/inventory.ts'
 import { planText } from '../core/plan-text.ts'
 import { plan as planFor } from '../core/planner.ts'
 import { adminClient } from './client.ts'
@@ -62,5 +63,13 @@ const offline = (settings: Settings, desired: Desired): Answer => {
     options: { rehearsalSpeed: settings.rehearsalSpeed },
   })
   const rehearsal = desired.inventory.nodes.some(({ rehearse }) => rehearse)
-  return Answer.parse({ ok: true, plan: made, text: planText(made, { rehearsal, color: false }) })
+  return Answer.parse({
+    ok: true,
+    plan: made,
+    text: planText(made, {
+      rehearsal,
+      color: false,
+      processNodes: processNodes(desired.inventory),
+    }),
+  })
 }

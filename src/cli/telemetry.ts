@@ -30,6 +30,7 @@ export type TelemetryOptions = {
 
 export type Telemetry = {
   finished(requests: readonly FinishedRequest[]): void
+  threadRestarted(): void
   requests(limit: number): readonly FinishedRequest[]
   history(sinceMs: number): readonly Series[]
   metrics(): Promise<string>
@@ -81,6 +82,7 @@ export const startTelemetry = async (options: TelemetryOptions): Promise<Telemet
       }
       fleet.changed()
     },
+    threadRestarted: () => metrics.gatewayThreadRestarted(),
     requests: (limit) => recent.slice(0, limit),
     history: (sinceMs) => history.since(sinceMs),
     metrics: async () => {

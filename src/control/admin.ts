@@ -12,6 +12,7 @@ import type {
   Series,
 } from '../core/admin.ts'
 import type { Desired } from '../core/desired.ts'
+import { processNodes } from '../core/inventory.ts'
 import type { Plan } from '../core/plan.ts'
 import { planText } from '../core/plan-text.ts'
 import type { FinishedRequest } from '../core/snapshot.ts'
@@ -137,9 +138,12 @@ const planAnswer = (options: AdminOptions, files: InputFiles): PlanAnswer => {
   if (!checked.ok) return checked
   const { rehearse, wanted } = options
   const plan = wanted.plan(checked.desired, 'empty')
-  const text = planText(plan, { rehearsal: rehearse, color: false })
+  const text = pageOf(options, plan, checked.desired)
   return { ok: true, plan, text, rehearsal: rehearse }
 }
+
+const pageOf = ({ rehearse }: AdminOptions, plan: Plan, { inventory }: Desired): string =>
+  planText(plan, { rehearsal: rehearse, color: false, processNodes: processNodes(inventory) })
 
 /** Everything that stands against applying; the operator gets it whole. */
 const refusals = (plan: Plan): readonly string[] => {
@@ -187,7 +191,7 @@ async function* apply(
     }
     await options.useInventory(desired)
     const plan = wanted.plan(desired)
-    const text = planText(plan, { rehearsal: rehearse, color: false })
+    const text = pageOf(options, plan, desired)
     yield { kind: 'plan', text, actions: plan.actions.length }
     const against = refusals(plan)
     if (against.length > 0) {

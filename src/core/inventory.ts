@@ -107,3 +107,7 @@ export const rehearsed = (inventory: Inventory): Inventory => ({
     address: `127.0.${Math.floor((index + 10) / 250)}.${((index + 10) % 250) + 1}`,
   })),
 })
+
+/** Nodes whose ranks are processes of this machine, not containers. */
+export const processNodes = ({ nodes }: Inventory): ReadonlySet<string> =>
+  new Set(nodes.filter(({ driver }) => driver === 'process').map(({ name }) => name))

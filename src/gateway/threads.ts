@@ -39,6 +39,8 @@ export type GatewayStart = {
   readonly log: GatewayLog
   /** Batches of ended requests, each request once. */
   readonly onFinished: (requests: readonly FinishedRequest[]) => void
+  /** A thread crashed and is replaced. */
+  readonly onRestart?: () => void
 }
 
 export type GatewayHandle = {
@@ -202,6 +204,7 @@ class Gateway implements GatewayHandle {
     if (this.#draining !== null) return
     const afterMs = Math.min(RESTART_MS_MAX, RESTART_MS * 2 ** crashes)
     const why = cause === '' ? 'no error was given' : cause
+    this.#start.onRestart?.()
     this.#start.log.error(`gateway thread ${thread} crashed, restarting in ${afterMs} ms: ${why}`)
     const timer = setTimeout(() => {
       this.#restarts.delete(timer)
