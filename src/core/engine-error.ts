@@ -23,8 +23,11 @@ export type OpenAiError = {
 /** Longer texts are dumps of the prompt or pages of HTML. */
 const MESSAGE_LENGTH_MAX = 2_000
 const INVALID = 'invalid_request_error'
-const QUEUE_FULL =
-  /queue is full|currently busy and cannot accept|too many (queued |pending )?requests|higher priority request/i
+const QUEUE_FULL = new RegExp(
+  'queue is full|currently busy and cannot accept|too many (queued |pending )?requests|' +
+    'higher priority request',
+  'i',
+)
 const CONTEXT_LENGTH = new RegExp(
   'maximum context length|longer than the model.s context length|context_length_exceeded|' +
     'exceeds? the (model.s )?(maximum )?context',
