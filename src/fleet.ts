@@ -8,6 +8,7 @@ import type { NodeFacts, NodeObservation } from './core/observed.ts'
 import type { Plan, PlannedReplica, ReplicaId } from './core/plan.ts'
 import { backoffMs, mayBecome, STABLE_AFTER_MS } from './core/replica.ts'
 import type { EngineSignal, PhaseReading } from './core/runtime.ts'
+import { SIGNALS } from './core/signals.ts'
 import { MAX_SLOTS } from './core/snapshot.ts'
 import type { GpuView, ReplicaState } from './core/view.ts'
 
@@ -234,16 +235,3 @@ export class Fleet {
       .filter(({ labels }) => `${labels.deployment}/${labels.replica}` === id)
   }
 }
-
-const SIGNALS: readonly EngineSignal[] = [
-  'requestsRunning',
-  'requestsWaiting',
-  'kvCacheUsageRatio',
-  'kvCapacityTokens',
-  'promptTokensTotal',
-  'generationTokensTotal',
-  'preemptionsTotal',
-  'prefixCacheHitTokensTotal',
-  'prefixCacheQueryTokensTotal',
-  'stepsTotal',
-]

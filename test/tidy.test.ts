@@ -250,7 +250,7 @@ describe('text', () => {
   })
 
   it('accepts paths inside containers and relative ones', () => {
-    const fine = '/root/.cache/huggingface /home/vllm/.cache ./network/a src/work/er.ts /worker/x'
+    const fine = '/root/.cache/huggingface /home/vllm/.cache ./network/a src/worker/x.ts /worker/x'
     expect(telltale('README.md', fine)).toEqual([])
   })
 
