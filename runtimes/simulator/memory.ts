@@ -24,7 +24,7 @@ export type Memory = {
 }
 
 /** KV bytes of one token on one GPU. MLA keeps one latent on every rank, GQA shares heads out. */
-export const kvBytesPerToken = (
+const kvBytesPerToken = (
   shape: Architecture,
   settings: Pick<Settings, 'tensor' | 'pipeline' | 'kvType'>,
 ): number => {
@@ -37,7 +37,7 @@ export const kvBytesPerToken = (
 }
 
 /** Weights on one GPU; MLA projections are replicated, 1 GiB in R1 (79.4 GiB measured at TP8). */
-export const weightsBytes = (
+const weightsBytes = (
   shape: Architecture,
   { tensor, pipeline }: Pick<Settings, 'tensor' | 'pipeline'>,
 ): number =>

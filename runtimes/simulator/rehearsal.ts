@@ -2,7 +2,7 @@
 import type { Architecture } from '../../src/core/manifest.ts'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 
-export const REHEARSAL_VARIABLE = 'PENSTOCK_REHEARSAL'
+const REHEARSAL_VARIABLE = 'PENSTOCK_REHEARSAL'
 
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)

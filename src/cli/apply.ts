@@ -19,7 +19,7 @@ const IssueSchema = z.object({
 
 const Phase = z.enum(['pull', 'start', 'rendezvous', 'weights', 'profile', 'graphs', 'ready'])
 
-export const EventSchema = z.discriminatedUnion('kind', [
+const EventSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('plan'), text: z.string(), actions: z.number() }),
   z.object({
     kind: z.literal('rank'),

@@ -21,7 +21,7 @@ const FASTIFY: Readonly<Record<string, ErrorCode>> = {
 }
 
 /** Any thrown value as one of ours; null: a bug, whose text the caller does not get to see. */
-export const asPenstockError = (error: unknown): PenstockError | null => {
+const asPenstockError = (error: unknown): PenstockError | null => {
   if (error instanceof PenstockError) return error
   if (!(error instanceof Error)) return null
   const code = 'code' in error && typeof error.code === 'string' ? FASTIFY[error.code] : undefined

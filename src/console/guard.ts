@@ -17,7 +17,7 @@ export type GuardOptions = {
 }
 
 /** All of 127.0.0.0/8 is loopback (RFC 1122 3.2.1.3); `::ffff:` is IPv4 seen by an IPv6 socket. */
-export const isLoopback = (address: string): boolean =>
+const isLoopback = (address: string): boolean =>
   address === '::1' || /^(::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(address)
 
 /** The name in a Host or Origin authority without its port; null when there is none. */
@@ -82,7 +82,7 @@ const bearer = (request: FastifyRequest): string | null =>
   /^Bearer +(\S{1,256})$/i.exec(request.headers.authorization ?? '')?.[1] ?? null
 
 /** Throws 401 without a known key, 403 with a consumer's. */
-export const requireAdmin = (admin: AdminPort, request: FastifyRequest): void => {
+const requireAdmin = (admin: AdminPort, request: FastifyRequest): void => {
   const key = bearer(request)
   if (key === null) {
     const hint = 'send `Authorization: Bearer <admin key>`; `penstock up` prints the first one'

@@ -25,7 +25,7 @@ export type EventStream = {
 }
 
 /** `data` must be one line: JSON never holds a raw line feed. */
-export const frame = (event: string, data: string): string => `event: ${event}\ndata: ${data}\n\n`
+const frame = (event: string, data: string): string => `event: ${event}\ndata: ${data}\n\n`
 
 export const openEventStream = (reply: FastifyReply, clock: Clock): EventStream => {
   reply.hijack()

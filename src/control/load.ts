@@ -68,7 +68,7 @@ const PATH_MAX = 200
 const STEP_MAX = 60
 
 /** `nodes.h20-1.gpus.profile`, `routes[0].to`. */
-export const pathText = (steps: Path): string =>
+const pathText = (steps: Path): string =>
   steps
     .map((step) => (typeof step === 'number' ? `[${step}]` : `.${step.slice(0, STEP_MAX)}`))
     .join('')

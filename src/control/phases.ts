@@ -43,7 +43,7 @@ export const watchPhases = (options: PhasesOptions): (() => void) => {
 }
 
 /** The reading of the last line that says anything about start-up. */
-export const lastPhase = (
+const lastPhase = (
   text: string,
   phase: (line: string) => PhaseReading | null,
 ): PhaseReading | null => {

@@ -55,7 +55,7 @@ export const postmortemIn = (
 }
 
 /** The last line that names an error, else the last line. */
-export const lastWords = (text: string): string => {
+const lastWords = (text: string): string => {
   const lines = text.split('\n').filter((line) => line.trim() !== '')
   const line = lines.findLast((one) => ERROR_LINE.test(one)) ?? lines.at(-1) ?? ''
   return line.trim().slice(0, LINE_MAX)

@@ -91,7 +91,7 @@ const Limit = z.strictObject({
   burst: z.int().positive().optional(),
 })
 
-export const RouteSchema = z.strictObject({
+const RouteSchema = z.strictObject({
   model: z.string().min(1).max(200).describe('the model name that clients send'),
   to: Name.describe('a deployment'),
   limits: z.array(Limit).max(20).default([]),

@@ -14,9 +14,6 @@ const ARROWS: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
 export const mayBecome = (from: ReplicaState, to: ReplicaState): boolean =>
   from === to || ARROWS[from].includes(to)
 
-/** Only a ready replica is given new requests. */
-export const serves = (state: ReplicaState): boolean => state === 'ready'
-
 /**
  * Delay before restart number `restarts` (0 for the first), milliseconds: 1 s doubling to 60 s.
  * A group that dies at once must not hammer a registry or a fabric; one that died once should be

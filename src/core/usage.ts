@@ -113,7 +113,7 @@ export const hasToken = (value: unknown): boolean =>
     return filled(content) || filled(reasoning) || filled(reasoningContent) || filled(calls)
   })
 
-export const finishReasonOf = (value: unknown): string | null =>
+const finishReasonOf = (value: unknown): string | null =>
   firstOf(
     choicesOf(value).map(({ finish_reason: reason }) =>
       typeof reason === 'string' ? reason : null,

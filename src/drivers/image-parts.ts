@@ -12,7 +12,7 @@ const SYSTEM_PATH = `${process.env.PATH ?? ''}:/usr/sbin:/usr/bin:/sbin:/bin`
 export const APPLICATION = 'opt/penstock'
 
 /** A program with the shared libraries that ldd(1) names, each at its own path. */
-export const programParts = async (file: string, at: string): Promise<readonly ImageFile[]> => {
+const programParts = async (file: string, at: string): Promise<readonly ImageFile[]> => {
   const libraries = await librariesOf(file)
   return [
     { path: at, mode: 0o755, from: { file: await realpath(file) } },

@@ -7,7 +7,7 @@ import { systemClock } from '../clock.ts'
 import { LineSplitter, LOG_BYTES_MAX, tail } from './lines.ts'
 
 /** A vLLM under load logs about 150 bytes each 10 s: years. Only a fault writes this much. */
-export const LOG_FILE_BYTES_MAX = 64 * 1024 * 1024
+const LOG_FILE_BYTES_MAX = 64 * 1024 * 1024
 const FOLLOW_MS = 150
 const READ_BYTES = 64 * 1024
 

@@ -78,7 +78,7 @@ const contentOf = async (
   })
 }
 
-export const simulatorFiles = async (root: string): Promise<readonly ImageFile[]> => {
+const simulatorFiles = async (root: string): Promise<readonly ImageFile[]> => {
   const programs = await programNames(root)
   const [node, shell, sources] = await Promise.all([nodeParts(), shellParts(), sourceParts(root)])
   return [...node, ...shell, ...sources, ...programs.map(program)]

@@ -46,7 +46,7 @@ export const launch = async (
  * The run's leader, alive. A run whose starter died between spawn and writing has none on file:
  * then it is looked for by its mark.
  */
-export const liveLeader = async (run: Run): Promise<Run['leader']> => {
+const liveLeader = async (run: Run): Promise<Run['leader']> => {
   if (run.bootId !== (await bootId())) return null
   if (run.leader !== null) {
     const found = await readProcess(run.leader.pid)

@@ -1,5 +1,5 @@
 /** Values for tests of the control side: a planned replica of any size and its containers. */
-import type { Container, NodeObservation } from '../../src/core/observed.ts'
+import type { Container } from '../../src/core/observed.ts'
 import type { PlannedReplica } from '../../src/core/plan.ts'
 import type { Labels, RankSpec } from '../../src/core/runtime.ts'
 
@@ -78,9 +78,3 @@ export const containersOf = (
       },
     ]
   })
-
-export const seen = (
-  node: string,
-  containers: readonly Container[],
-  readAtMs: number,
-): NodeObservation => ({ node, reachable: true, containers, readAtMs })
