@@ -61,13 +61,24 @@ def signal(name: str) -> float | None:
     return None if reading is None else reading["value"]
 
 
+def stream_that_runs(subject: Subject) -> "tuple[python_client.openai.Stream, float]":
+    """A stream that the engine is still at, and the tokens it had made before. On a busy machine a
+    tiny model's answer may come in one burst, over before anybody could leave: then the next one."""
+    for _ in range(20):
+        before = engine_metric("generation_tokens_total")
+        stream = subject.client.chat.completions.create(model=subject.model, **LONG)
+        for _, _ in zip(range(3), stream):
+            pass
+        if engine_metric("num_requests_running") == 1:
+            return stream, before
+        stream.close()
+        wait_until("the engine runs nothing", lambda: engine_metric("num_requests_running") == 0)
+    raise AssertionError("none of 20 streams was seen running at the engine")
+
+
 @check("abort: a client that leaves in mid-stream frees the engine, and no token is made for it")
 def abort_stream(subject: Subject) -> None:
-    before = engine_metric("generation_tokens_total")
-    stream = subject.client.chat.completions.create(model=subject.model, **LONG)
-    for _, _ in zip(range(3), stream):
-        pass
-    wait_until("the engine runs it", lambda: engine_metric("num_requests_running") == 1)
+    stream, before = stream_that_runs(subject)
     stream.close()
     wait_until("the engine runs nothing", lambda: engine_metric("num_requests_running") == 0)
     # Not request_success_total{finished_reason="abort"}: vLLM does not count a client's leaving.
