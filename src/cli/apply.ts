@@ -8,6 +8,7 @@ import { adminClient } from './client.ts'
 import { inputsOf, refuse } from './inputs.ts'
 import { EXIT, type ExitCode, print, say } from './output.ts'
 import type { Flags } from './program.ts'
+import { onSignals } from './signals.ts'
 
 const IssueSchema = z.object({
   file: z.string(),
@@ -49,8 +50,7 @@ export const apply = async (settings: Settings, { json }: Flags): Promise<ExitCo
   const inputs = await inputsOf(settings)
   if (!inputs.ok) return refuse(inputs.issues)
   const left = new AbortController()
-  const leave = (): void => left.abort()
-  process.once('SIGINT', leave)
+  const stopListening = onSignals(['SIGINT', 'SIGTERM'], () => left.abort())
   try {
     const events = adminClient(settings).events('/admin/v1/apply', inputs.files, left.signal)
     const show = json ? printEvents(events) : showEvents(parsed(events))
@@ -60,7 +60,7 @@ export const apply = async (settings: Settings, { json }: Flags): Promise<ExitCo
     say(GOES_ON)
     return EXIT.failed
   } finally {
-    process.removeListener('SIGINT', leave)
+    stopListening()
   }
 }
 

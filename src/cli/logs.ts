@@ -3,11 +3,11 @@ import type { Settings } from '../config.ts'
 import { adminClient } from './client.ts'
 import { EXIT, type ExitCode, print } from './output.ts'
 import type { Flags } from './program.ts'
+import { onSignals } from './signals.ts'
 
 export const logs = async (settings: Settings, flags: Flags, target: string): Promise<ExitCode> => {
   const ended = new AbortController()
-  const end = (): void => ended.abort()
-  process.once('SIGINT', end)
+  const stopListening = onSignals(['SIGINT', 'SIGTERM'], () => ended.abort())
   const query = new URLSearchParams({
     target,
     rank: String(flags.rank),
@@ -21,7 +21,7 @@ export const logs = async (settings: Settings, flags: Flags, target: string): Pr
   } catch (error) {
     if (!ended.signal.aborted) throw error
   } finally {
-    process.removeListener('SIGINT', end)
+    stopListening()
   }
   return EXIT.done
 }

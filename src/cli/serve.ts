@@ -3,6 +3,7 @@ import type { Settings } from '../config.ts'
 import { openLog } from './log.ts'
 import { EXIT, type ExitCode } from './output.ts'
 import { startPenstock } from './penstock.ts'
+import { signalled } from './signals.ts'
 
 /** Answers that still stream get this long after SIGTERM; a second signal cuts them. */
 const DRAIN_MS = 60_000
@@ -21,15 +22,3 @@ export const serve = async (settings: Settings, rehearse: boolean): Promise<Exit
   log.info('stopped')
   return EXIT.done
 }
-
-/** The next SIGINT or SIGTERM. */
-export const signalled = (): Promise<string> =>
-  new Promise((resolve) => {
-    const hear = (signal: string): void => {
-      process.removeListener('SIGINT', hear)
-      process.removeListener('SIGTERM', hear)
-      resolve(signal)
-    }
-    process.on('SIGINT', hear)
-    process.on('SIGTERM', hear)
-  })

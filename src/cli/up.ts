@@ -7,10 +7,12 @@ import { inputsOf, refuse } from './inputs.ts'
 import { openLog } from './log.ts'
 import { bold, dim, EXIT, type ExitCode, print, say, yellow } from './output.ts'
 import { type Penstock, startPenstock } from './penstock.ts'
-import { signalled } from './serve.ts'
+import { signalled } from './signals.ts'
 
 const DRAIN_MS = 3000
 const STOP_MS = 90_000
+/** A closed terminal ends it like Ctrl-C does. */
+const ENDS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /** The NVIDIA driver makes this device when it is loaded. */
 const gpuHere = (): boolean => existsSync('/dev/nvidiactl')
@@ -30,7 +32,7 @@ export const up = async (given: Settings, asked: boolean | null): Promise<ExitCo
     )
   }
   const left = new AbortController()
-  const stopping = signalled().finally(() => left.abort())
+  const stopping = signalled(ENDS).finally(() => left.abort())
   const events = penstock.admin.apply(inputs.files, left.signal)
   const code = await showEvents(events).catch((error: unknown) => {
     if (left.signal.aborted) return EXIT.done
