@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import OpenAI from 'openai'
@@ -8,6 +9,7 @@ import {
   type Place,
   penstock,
   type Running,
+  until,
   verb,
 } from '../support/penstock.ts'
 
@@ -136,6 +138,25 @@ describe('penstock up, without a GPU', { timeout: 240_000 }, () => {
     up.signal('SIGINT')
     expect(await up.ended()).toBe(0)
     expect(Object.values(rankPids(place)).filter(alive)).toEqual([])
+  })
+
+  it('stops everything on Ctrl-C in a real terminal', async () => {
+    const program = `exec ${process.execPath} src/main.ts up`
+    const terminal = spawn('script', ['-qec', program, '/dev/null'], {
+      env: { PATH: process.env.PATH ?? '', TERM: 'xterm', ...place.environment },
+    })
+    let screen = ''
+    terminal.stdout.on('data', (chunk: Buffer) => {
+      screen += chunk.toString()
+    })
+    const ended = new Promise<number | null>((resolve) => terminal.once('close', resolve))
+    await until(() => (screen.includes('Ctrl-C stops everything') ? true : null), 'the welcome')
+    const pids = Object.values(rankPids(place))
+    expect(pids.filter(alive)).toHaveLength(3)
+    terminal.stdin.write('\x03')
+    expect(await ended).toBe(0)
+    expect(screen).toContain('nothing is left running')
+    expect(pids.filter(alive)).toEqual([])
   })
 
   it('is not confused by a free port that nobody listens on', async () => {
