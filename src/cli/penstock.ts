@@ -1,5 +1,5 @@
 /** The composition root: puts fleet, control, gateway, telemetry, console and store together. */
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { runtimes } from '../../runtimes/index.ts'
 import { systemClock as clock } from '../clock.ts'
@@ -246,7 +246,9 @@ const firstKeys = (settings: Settings, store: Store): Penstock['made'] => {
   const known = store.keys().filter(({ revokedAtMs }) => revokedAtMs === null)
   const key = (role: 'admin' | 'consumer', consumer: string): string =>
     store.createKey({ role, consumer, models: null }).key
-  const adminKey = existsSync(file) ? null : key('admin', 'local-cli')
+  // A key file of an older database opens nothing: then it is written anew.
+  const valid = existsSync(file) && store.roleOf(readFileSync(file, 'utf8').trim()) === 'admin'
+  const adminKey = valid ? null : key('admin', 'local-cli')
   if (adminKey !== null) writeFileSync(file, `${adminKey}\n`, { mode: 0o600 })
   const consumerKey = known.some(({ role }) => role === 'consumer')
     ? null
