@@ -4,9 +4,10 @@ import type { ReplicaState } from './view.ts'
 const ARROWS: Readonly<Record<ReplicaState, readonly ReplicaState[]>> = {
   pending: ['starting', 'failed', 'stopped'],
   starting: ['ready', 'failed', 'draining', 'stopped', 'pending'],
-  ready: ['draining', 'failed'],
+  // Somebody removed every container behind our back: it starts again without a stop.
+  ready: ['draining', 'failed', 'starting'],
   draining: ['stopped', 'starting', 'failed', 'pending'],
-  stopped: ['pending', 'starting'],
+  stopped: ['pending', 'starting', 'failed'],
   failed: ['pending', 'starting', 'stopped', 'draining'],
 }
 

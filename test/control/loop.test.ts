@@ -140,6 +140,18 @@ describe('the control loop', () => {
     await run.close()
   })
 
+  it('starts again what somebody removed behind its back', async () => {
+    const clock = manualClock()
+    const machines = machinesOf(clock)
+    const run = await penstock(clock, machines, [R1, QWQ])
+    await pass(clock, 5)
+    machines[0]?.containers.clear()
+    await pass(clock, 10)
+    expect(run.state('qwq-32b/0')).toBe('ready')
+    expect(machines[0]?.log).toEqual(['start penstock-qwq-32b-0-0', 'start penstock-qwq-32b-0-0'])
+    await run.close()
+  })
+
   it('adopts what runs after a kill -9 and starts nothing', async () => {
     const clock = manualClock()
     const machines = machinesOf(clock)

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decide, exitWords, type GroupInput } from '../../src/core/group.ts'
+import { decide, exitWords, type GroupInput, type Step } from '../../src/core/group.ts'
 import { backoffMs, mayBecome } from '../../src/core/replica.ts'
+import type { ReplicaState } from '../../src/core/view.ts'
 import { containersOf, plannedReplica } from '../support/replicas.ts'
 
 const want = plannedReplica()
@@ -21,6 +22,13 @@ const input = (changes: Partial<GroupInput> = {}): GroupInput => ({
 })
 const exited = (rank: number) => (r: number) =>
   r === rank ? { state: 'exited' as const, exitCode: 137 } : {}
+
+/** The state that control/loop.ts enters for a step. */
+const becomes = (step: Step, state: ReplicaState): ReplicaState => {
+  if (step.do === 'stop') return step.next
+  if (step.do === 'drain') return 'draining'
+  return step.do === 'start' || step.do === 'adopt' ? 'starting' : state
+}
 
 describe('a group is decided on as a whole', () => {
   const cases: [string, Partial<GroupInput>, string][] = [
@@ -102,6 +110,32 @@ describe('a group is decided on as a whole', () => {
           expect(step.do === 'wait' && step.reason).toContain('node b unreachable')
         },
       ),
+    )
+  })
+
+  it('never asks for a step that the table of transitions forbids', () => {
+    const states = ['pending', 'starting', 'ready', 'draining', 'stopped', 'failed'] as const
+    const stale = containersOf(plannedReplica({ specHash: 'h0' }))
+    fc.assert(
+      fc.property(
+        fc.record({
+          state: fc.constantFrom(...states),
+          wanted: fc.boolean(),
+          restartAsked: fc.boolean(),
+          containers: fc.oneof(
+            fc.subarray([...containersOf(want)]),
+            fc.subarray([...containersOf(want, exited(1)), ...stale]),
+          ),
+          inFlight: fc.nat(2),
+          nowMs: fc.nat(20_000),
+        }),
+        ({ wanted, ...rest }) => {
+          const step = decide(input({ ...rest, want: wanted ? want : null }))
+          const to = becomes(step, rest.state)
+          expect([rest.state, to, mayBecome(rest.state, to)]).toContain(true)
+        },
+      ),
+      { numRuns: 2000 },
     )
   })
 
