@@ -2,6 +2,7 @@
  * The flight simulator's entry: `main.ts vllm serve …`, `main.ts python3 -m …`. The scripts in
  * bin/ call it under the names of the real programs.
  */
+import { readFaults } from './faults/setting.ts'
 import { readSglang, SGLANG_VERSION } from './flags/sglang.ts'
 import { readVllm, VLLM_VERSION } from './flags/vllm.ts'
 import { readRehearsal } from './rehearsal.ts'
@@ -67,6 +68,8 @@ if (!read.ok) {
   )
 } else {
   const { rehearsal } = read
+  const planned = readFaults(process.env.PENSTOCK_FAULTS)
+  if (!planned.ok) fail(1, planned.message)
   const command = launch.read(launch.argv, {
     maxContext: rehearsal.architecture.maxContext,
     attentionHeads: rehearsal.architecture.attentionHeads,
@@ -74,6 +77,7 @@ if (!read.ok) {
     localGpus: rehearsal.gpus.length,
     environment: process.env,
   })
-  if (command.ok) await serve(command.settings, rehearsal)
+  const faults = planned.ok ? planned.faults : []
+  if (command.ok) await serve(command.settings, rehearsal, faults)
   else fail(command.code, command.message)
 }

@@ -6,6 +6,8 @@ import { createServer, type Server } from 'node:http'
 import { connect } from 'node:net'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import { SimulatedClock } from './clock.ts'
+import type { Fault } from './faults/fault.ts'
+import { FaultSchedule } from './faults/schedule.ts'
 import { GpuPublisher } from './gpu.ts'
 import { type Group, join, lead } from './group.ts'
 import { engineServer } from './http/routes.ts'
@@ -19,7 +21,13 @@ import { buildService } from './service.ts'
 import type { Settings } from './settings.ts'
 
 /** Runs until the engine ends; ends the process itself. */
-export const serve = async (settings: Settings, rehearsal: Rehearsal): Promise<void> => {
+export const serve = async (
+  settings: Settings,
+  rehearsal: Rehearsal,
+  planned: readonly Fault[],
+): Promise<void> => {
+  const faults = new FaultSchedule(settings.nodeRank)
+  for (const fault of planned) faults.add(fault)
   const clock = new SimulatedClock(rehearsal.speed)
   const log = engineLog(settings.engine, rankName(settings))
   const memory = planMemory(rehearsal.architecture, rehearsal.memoryBytes, settings)
@@ -41,7 +49,7 @@ export const serve = async (settings: Settings, rehearsal: Rehearsal): Promise<v
   process.off('SIGINT', early)
   const follower = settings.nodeRank > 0
   if (follower) return follow(starting, group, (read) => (vram.busyRatio = read))
-  const service = buildService(settings, rehearsal, clock, memory)
+  const service = buildService(settings, rehearsal, clock, { memory, faults })
   const server = engineServer(service)
   const life = new Lifetime(service, server, log)
   vram.busyRatio = life.busyRatio

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import type { SimulatedClock } from './clock.ts'
+import type { FaultSchedule } from './faults/schedule.ts'
 import type { Service } from './http/service.ts'
 import { sglangDialect } from './http/sglang-dialect.ts'
 import { vllmDialect } from './http/vllm-dialect.ts'
@@ -42,8 +43,9 @@ export const buildService = (
   settings: Settings,
   rehearsal: Rehearsal,
   clock: SimulatedClock,
-  memory: Memory,
+  parts: { readonly memory: Memory; readonly faults: FaultSchedule },
 ): Service => {
+  const { memory, faults } = parts
   const cost = costOf(settings, rehearsal, memory.kvBytesPerToken)
   const engine = new Engine(
     {
@@ -77,6 +79,7 @@ export const buildService = (
     clock,
     runner,
     memory,
+    faults,
     metrics,
     dialect:
       settings.engine === 'vllm'

@@ -1,6 +1,8 @@
 /** What the HTTP surface needs to know of the engine behind it. */
+
 import type { Rehearsal } from '../../../src/core/runtime.ts'
 import type { SimulatedClock } from '../clock.ts'
+import type { FaultSchedule } from '../faults/schedule.ts'
 import type { Memory } from '../memory.ts'
 import type { EngineMetrics } from '../metrics/engine-metrics.ts'
 import type { Runner } from '../runner.ts'
@@ -13,6 +15,7 @@ export type Service = {
   readonly clock: SimulatedClock
   readonly runner: Runner
   readonly memory: Memory
+  readonly faults: FaultSchedule
   readonly metrics: EngineMetrics
   readonly dialect: Dialect
   /**
