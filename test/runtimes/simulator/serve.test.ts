@@ -441,14 +441,17 @@ describe('limits and ends', () => {
     const endless = chat('x', { stream: true, ignore_eos: true, max_tokens: 20_000 })
     const controller = new AbortController()
     const { signal } = controller
-    const open = [0, 1].map(() =>
-      post(url, '/v1/chat/completions', endless, signal).catch(() => null),
-    )
-    const Loads = z.object({ loads: z.array(z.object({ num_waiting_reqs: z.number() })) })
-    await until(async () => {
-      const loads = Loads.parse(await (await fetch(`${url}/v1/loads`)).json())
-      return loads.loads[0]?.num_waiting_reqs === 1
-    }, 'one waiting')
+    const Loads = z.object({
+      loads: z.array(z.object({ num_running_reqs: z.number(), num_waiting_reqs: z.number() })),
+    })
+    const loads = async () =>
+      Loads.parse(await (await fetch(`${url}/v1/loads`)).json()).loads[0] ?? null
+    const send = () => post(url, '/v1/chat/completions', endless, signal).catch(() => null)
+    // One after the other: two that come before the first step both count as queued.
+    const first = send()
+    await until(async () => (await loads())?.num_running_reqs === 1, 'one running')
+    const second = send()
+    await until(async () => (await loads())?.num_waiting_reqs === 1, 'one waiting')
     const streamed = await post(url, '/v1/chat/completions', endless)
     expect(streamed.status).toBe(200)
     const all = events(await streamed.text())
@@ -459,7 +462,7 @@ describe('limits and ends', () => {
     const plain = await post(url, '/v1/chat/completions', { ...endless, stream: false })
     expect(plain.status).toBe(503)
     controller.abort()
-    await Promise.all(open)
+    await Promise.all([first, second])
   })
 
   test('SGLang without --enable-metrics has no /metrics', async () => {
