@@ -61,8 +61,8 @@ export const variableOf = (key: string): string =>
 const flagOf = (key: string): string =>
   `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-/** Set by Penstock itself for the engines that it starts, so a child may well see them. */
-const INTERNAL = ['PENSTOCK_REHEARSAL', 'PENSTOCK_NODE', 'PENSTOCK_ADMIN_KEY']
+/** Set by Penstock itself for the engines that it starts, or keys that verbs read themselves. */
+const INTERNAL = ['PENSTOCK_REHEARSAL', 'PENSTOCK_NODE', 'PENSTOCK_ADMIN_KEY', 'PENSTOCK_KEY']
 
 const KEYS: readonly Key[] = SettingsSchema.keyof().options
 

@@ -9,6 +9,7 @@ import { keysCreate, keysList, keysRevoke } from './keys.ts'
 import { logs } from './logs.ts'
 import { EXIT, type ExitCode, say } from './output.ts'
 import { plan } from './plan.ts'
+import { loadOptions, rehearseLoad } from './rehearse-load.ts'
 import { destroy, restart } from './replicas.ts'
 import { serve } from './serve.ts'
 import { simulatorImage } from './simulator.ts'
@@ -51,9 +52,12 @@ export const run = async (argv: readonly string[]): Promise<ExitCode> => {
     .exitOverride()
     .showHelpAfterError('(--help shows what there is)')
   const keys = program.command('keys').description('create, list and revoke API keys')
+  const rehearse = program.command('rehearse').description('rehearse load on a running Penstock')
+  const parents: Readonly<Record<string, Command>> = { keys, rehearse }
   const verb = (name: string, description: string): Command => {
-    const parent = name.startsWith('keys ') ? keys : program
-    const command = parent.command(name.replace('keys ', '')).description(description)
+    const [first = '', second] = name.split(' ')
+    const parent = second === undefined ? program : (parents[first] ?? program)
+    const command = parent.command(second ?? first).description(description)
     return withSettings(command).exitOverride()
   }
   type Work = (settings: Settings, flags: Flags, words: readonly string[]) => Promise<ExitCode>
@@ -84,12 +88,15 @@ export type Flags = {
   readonly consumer: string
   readonly models: readonly string[] | null
   readonly admin: boolean
+  /** As commander gave them, for a verb that reads its own options. */
+  readonly given: Readonly<Record<string, unknown>>
 }
 
 const flagsOf = (command: Command): Flags => {
   const given: Record<string, unknown> = command.opts()
   const models = given.models
   return {
+    given,
     json: given.json === true,
     follow: given.follow === true,
     all: given.all === true,
@@ -111,6 +118,7 @@ type Does = (
 const declare = (verb: Verb, does: Does): void => {
   declareRunning(verb, does)
   declareFleet(verb, does)
+  declareRehearse(verb, does)
   const json = '--json'
   does(verb('keys list', 'list keys').option(json, 'print JSON'), (settings, flags) =>
     keysList(settings, flags),
@@ -163,4 +171,9 @@ const declareFleet = (verb: Verb, does: Does): void => {
     .argument('[deployment]')
     .option('--all', 'everything')
   does(destroyVerb, (settings, flags, [target]) => destroy(settings, target ?? null, flags.all))
+}
+
+const declareRehearse = (verb: Verb, does: Does): void => {
+  const load = loadOptions(verb('rehearse load', 'send synthetic load, sum up what callers saw'))
+  does(load, (settings, flags) => rehearseLoad(settings, flags.given))
 }
