@@ -1,6 +1,6 @@
 """Record what a real vLLM sends: `record.py BASE_URL DIRECTORY SET [PID]`.
 
-SET: `plain`, `parsers` (a reasoning parser, a queue limit), `tools` (a tool parser), `death` (PID
+SET: `plain`, `protocols` (responses, messages), `parsers` (a reasoning parser, a queue limit), `tools` (a tool parser), `death` (PID
 is the engine core, killed under a stream) or `stop` (PID is the server, SIGTERM under a stream).
 
 One file a response body, byte for byte, and an index `exchanges-<SET>.json` with the request, the
@@ -192,6 +192,34 @@ def refusals(recorder: Recorder) -> None:
         "model": MODEL, "input": "Hello"})
 
 
+def protocols(recorder: Recorder) -> None:
+    """OpenAI's responses and Anthropic's messages, and what they refuse."""
+    ask = {"model": MODEL, "input": "Hello", "max_output_tokens": 3}
+    message = {"model": MODEL, "messages": HELLO, "max_tokens": 3}
+    for path, body in (("/v1/responses", ask), ("/v1/messages", message)):
+        name = path.rsplit("/", 1)[1]
+        recorder.exchange(name, "POST", path, body)
+        recorder.exchange(f"{name}-stream", "POST", path, {**body, "stream": True})
+        recorder.exchange(f"{name}-unknown-model", "POST", path, {**body, "model": "nothing"})
+        recorder.exchange(f"{name}-bare", "POST", path, {"model": MODEL})
+        recorder.exchange(f"{name}-bad-json", "POST", path, b'{"model": "tiny-qwen2", ')
+        recorder.exchange(f"{name}-too-long", "POST", path, {
+            "model": MODEL, "max_tokens": 3, "max_output_tokens": 3, "input": "Hello! " * 3000,
+            "messages": [{"role": "user", "content": "Hello! " * 3000}]})
+    recorder.exchange("messages-zero", "POST", "/v1/messages", {**message, "max_tokens": 0})
+    recorder.exchange("count-tokens", "POST", "/v1/messages/count_tokens", {
+        "model": MODEL, "messages": HELLO})
+    recorder.exchange("responses-get-unknown", "GET", "/v1/responses/resp_x")
+    recorder.exchange("responses-cancel-unknown", "POST", "/v1/responses/resp_x/cancel")
+    recorder.exchange("detokenize", "POST", "/detokenize", {"model": MODEL, "tokens": [1, 2, 3]})
+    half = [*HELLO, {"role": "assistant", "content": "A pen"}]
+    route = "/v1/chat/completions"
+    more = {"messages": half, "continue_final_message": True}
+    recorder.exchange("continue", "POST", route, chat(**more, add_generation_prompt=False))
+    recorder.exchange("continue-refused", "POST", route, chat(**more))
+    recorder.exchange("logprobs", "POST", route, chat(max_tokens=2, logprobs=True, top_logprobs=2))
+
+
 def long_stream(recorder: Recorder, **more: object) -> socket.socket:
     ask = chat(stream=True, max_tokens=1900, ignore_eos=True, **more)
     body = json.dumps(ask).encode()
@@ -317,7 +345,8 @@ def main() -> None:
     if name in ("death", "stop"):
         fell(recorder, int(sys.argv[4]), signal.SIGKILL if name == "death" else signal.SIGTERM)
     else:
-        {"plain": plain, "parsers": parsers, "tools": tools}[name](recorder)
+        sets = {"plain": plain, "protocols": protocols, "parsers": parsers, "tools": tools}
+        sets[name](recorder)
     recorder.save()
 
 

@@ -4,16 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { parseExposition } from '../../../src/core/prometheus.ts'
-import {
-  cleanUp,
-  events,
-  freePort,
-  isReady,
-  rehearsal,
-  Simulated,
-  stopAll,
-  until,
-} from './support.ts'
+import { cleanUp, freePort, isReady, rehearsal, Simulated, stopAll, until } from './support.ts'
 
 const FIXTURES = join(import.meta.dirname, '../../fixtures/vllm-0.32.0')
 const Exchange = z.object({
@@ -40,12 +31,20 @@ const shape = (value: unknown): string => {
     .join(',')}}`
 }
 
-const shapes = (text: string): readonly string[] =>
-  [
-    ...new Set(
-      events(text).map((event) => (event === '[DONE]' ? event : shape(JSON.parse(event)))),
-    ),
-  ].sort()
+/** Kinds of events, each once: `event: name` where the protocol names them, and the data's shape. */
+const shapes = (text: string): readonly string[] => {
+  if (!text.endsWith('\n\n')) throw new Error(`cut off: ${text.slice(-100)}`)
+  const kinds = text
+    .slice(0, -2)
+    .split('\n\n')
+    .map((event) => {
+      const found = /^(event: \S+\n)?data: (.*)$/.exec(event)
+      if (found === null) throw new Error(`frame: ${event}`)
+      const [, name = '', data = ''] = found
+      return name + (data === '[DONE]' ? data : shape(JSON.parse(data)))
+    })
+  return [...new Set(kinds)].sort()
+}
 
 let url = ''
 beforeAll(async () => {
@@ -65,7 +64,6 @@ afterAll(async () => {
 /** Differences with a reason: the recorded tokenizer and its sampling cannot be had here. */
 const REASONS: Readonly<Record<string, string>> = {
   'chat-stream-stop': 'logit_bias, which forces the end token there, is not played',
-  'chat-stream-n2-logprobs': 'top_logprobs are left empty',
   'get-v1-models': 'ids of permissions are random',
 }
 
@@ -76,8 +74,8 @@ const replay = async ({ request }: z.output<typeof Exchange>) =>
     ...(request.method === 'GET' ? {} : { body: request.body }),
   })
 
-describe('plain exchanges', () => {
-  for (const recorded of exchanges('exchanges-plain.json')) {
+describe.each(['plain', 'protocols'])('%s exchanges', (set) => {
+  for (const recorded of exchanges(`exchanges-${set}.json`)) {
     test(recorded.name, async () => {
       const response = await replay(recorded)
       const [mine, real] = [await response.text(), fixture(recorded.body)]
