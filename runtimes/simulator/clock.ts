@@ -28,6 +28,17 @@ export class SimulatedClock {
     return () => clearTimeout(timer)
   }
 
+  /** Runs once when other work had its turn; returns how to cancel. */
+  soon(run: () => void): () => void {
+    const turn = setImmediate(run)
+    return () => clearImmediate(turn)
+  }
+
+  /** Real milliseconds: how long one turn has lasted is measured with it, nothing else. */
+  realNow(): number {
+    return performance.now()
+  }
+
   sleep(simulatedMs: number): Promise<void> {
     return new Promise((resolve) => setTimeout(resolve, this.realMs(simulatedMs)))
   }

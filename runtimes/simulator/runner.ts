@@ -29,8 +29,8 @@ export class Runner {
   readonly #onIdle: () => void
   readonly #listeners = new Map<Sequence, SequenceListener>()
   readonly #dirty = new Set<SequenceListener>()
-  #timer: NodeJS.Timeout | null = null
-  #turn: NodeJS.Immediate | null = null
+  /** How to cancel what is to run next. */
+  #next: (() => void) | null = null
   #cursorMs = 0
   #frozen = false
 
@@ -95,15 +95,15 @@ export class Runner {
   }
 
   #wake(): void {
-    if (this.#timer === null && this.#turn === null && !this.#frozen) {
-      this.#turn = setImmediate(() => this.#pump())
+    if (this.#next === null && !this.#frozen) {
+      this.#next = this.clock.soon(() => this.#pump())
     }
   }
 
   #pump(): void {
     this.#stopTimers()
     if (this.#frozen) return
-    const began = performance.now()
+    const began = this.clock.realNow()
     for (;;) {
       const endsMs = this.engine.endsMs ?? this.#begin()
       if (endsMs === null) {
@@ -112,13 +112,13 @@ export class Runner {
       }
       const now = this.clock.now()
       if (endsMs > now) {
-        this.#timer = setTimeout(() => this.#pump(), this.clock.realMs(endsMs - now))
+        this.#next = this.clock.after(endsMs - now, () => this.#pump())
         break
       }
       this.#dispatch(this.engine.finish())
       if (this.#dirty.size <= ONE_EACH_MAX) this.#flush()
-      if (performance.now() - began > BURST_MS) {
-        this.#turn = setImmediate(() => this.#pump())
+      if (this.clock.realNow() - began > BURST_MS) {
+        this.#next = this.clock.soon(() => this.#pump())
         break
       }
     }
@@ -161,9 +161,7 @@ export class Runner {
   }
 
   #stopTimers(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    if (this.#turn !== null) clearImmediate(this.#turn)
-    this.#timer = null
-    this.#turn = null
+    this.#next?.()
+    this.#next = null
   }
 }
