@@ -76,6 +76,7 @@ if (!read.ok) {
     memoryBytes: rehearsal.memoryBytes,
     localGpus: rehearsal.gpus.length,
     environment: process.env,
+    asVersion: rehearsal.asVersion,
   })
   const faults = planned.ok ? planned.faults : []
   if (command.ok) await serve(command.settings, rehearsal, faults)

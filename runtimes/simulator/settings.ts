@@ -37,6 +37,8 @@ export type Settings = {
   readonly cachedTokensInUsage: boolean
   readonly usageAlways: boolean
   readonly metrics: boolean
+  /** vLLM's --show-hidden-metrics-for-version named the minor version before this one. */
+  readonly hiddenMetrics: boolean
   readonly decodeLogInterval: number
   readonly streamInterval: number
   readonly shutdownTimeoutMs: number
@@ -56,6 +58,8 @@ export type Facts = {
   readonly attentionHeads: number
   readonly memoryBytes: number
   readonly localGpus: number
+  /** The version to play; `--as-version` on the command line outdoes it. Default: the newest. */
+  readonly asVersion?: string | undefined
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 

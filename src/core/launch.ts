@@ -128,9 +128,10 @@ const rehearsalOf = (ask: RankAsk, { node, gpus }: Seat): Rehearsal | null => {
   return { node: node.name, gpus, ...figures(profile), ...played(ask) }
 }
 
-const played = ({ architecture, rehearsalSpeed }: RankAsk) => ({
+const played = ({ architecture, rehearsalSpeed, deployment }: RankAsk) => ({
   architecture,
   speed: rehearsalSpeed,
+  ...(deployment.rehearseAs === undefined ? {} : { asVersion: deployment.rehearseAs }),
 })
 
 const figures = (profile: GpuProfile) => ({

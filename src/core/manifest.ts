@@ -63,6 +63,11 @@ export const DeploymentSchema = z.strictObject({
   architecture: ArchitectureSchema.optional().describe('only for a model Penstock does not know'),
   engine: z.enum(['vllm', 'sglang']),
   image: z.string().min(1).optional().describe('with tag or digest; default: the pinned one'),
+  rehearseAs: z
+    .string()
+    .regex(/^v?\d+(\.\d+){1,2}$/, { message: 'expected a version such as 0.11 or 0.11.2' })
+    .optional()
+    .describe("the engine's version that a rehearsal plays; real runs take the image's"),
   parallel: z
     .strictObject({
       nodes: z.int().min(1).max(64).default(1),

@@ -50,6 +50,8 @@ export type Rehearsal = {
   readonly architecture: Architecture
   /** Clock factor: 1 is real time; it divides start-up and token times. */
   readonly speed: number
+  /** The engine's version to play, such as `0.11`; absent: the newest the simulator knows. */
+  readonly asVersion?: string
 }
 
 /** Label keys on every container; what runs is learned from them (and from nothing else). */

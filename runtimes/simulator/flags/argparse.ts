@@ -233,11 +233,15 @@ const prefixed = (table: ReadonlyMap<string, Flag>, name: string, inline: string
   return { kind: 'flag', flag, name: first, inline }
 }
 
-/** Parses; the message of a failure is argparse's text after `error: `. */
+/**
+ * Parses; the message of a failure is argparse's text after `error: `. `all` has the flags that
+ * can be asked for afterwards, where that is more than this version of the engine takes.
+ */
 export const parseFlags = (
   table: ReadonlyMap<string, Flag>,
   argv: readonly string[],
   positionalMax: number,
+  all: ReadonlyMap<string, Flag> = table,
 ): Parsed => {
   const values = new Map<Flag, FlagValue>()
   const positional: string[] = []
@@ -268,7 +272,7 @@ export const parseFlags = (
     }
   }
   if (unknown.length > 0) return fail(`unrecognized arguments: ${unknown.join(' ')}`)
-  return { ok: true, flags: new Flags(table, values), positional }
+  return { ok: true, flags: new Flags(all, values), positional }
 }
 
 /** How many of the next arguments are values of this flag. */

@@ -11,9 +11,8 @@ import {
   type Settings,
   usageError,
 } from '../settings.ts'
-import { type Flags, flagTable, parseFlags } from './argparse.ts'
-import { sglangMoreFlags } from './sglang-more-table.ts'
-import { sglangFlags } from './sglang-table.ts'
+import { type Flags, parseFlags } from './argparse.ts'
+import { flagsAt, playedVersion, splitVersion } from './versions.ts'
 
 /** The newest release whose source was read (wheel sglang 0.5.23). */
 export const SGLANG_VERSION = '0.5.23'
@@ -22,7 +21,12 @@ const PROGRAM = 'launch_server.py'
 const USAGE = 'launch_server.py [-h] --model-path MODEL_PATH [options]'
 
 export const readSglang = (argv: readonly string[], facts: Facts): Command => {
-  const parsed = parseFlags(flagTable(sglangFlags, sglangMoreFlags), argv, 0)
+  const { asked, rest } = splitVersion(argv)
+  const played = playedVersion('sglang', asked ?? facts.asVersion ?? null)
+  if (!played.ok) return { ok: false, code: 2, message: played.message }
+  const { version } = played
+  const { all, taken } = flagsAt('sglang', version)
+  const parsed = parseFlags(taken, rest, 0, all)
   if (!parsed.ok) return usageError(PROGRAM, USAGE, parsed.message)
   const { flags } = parsed
   const model = flags.text('--model-path')
@@ -31,7 +35,7 @@ export const readSglang = (argv: readonly string[], facts: Facts): Command => {
   }
   const problem = contradiction(flags, facts)
   return problem === null
-    ? { ok: true, settings: settingsOf(flags, model, facts) }
+    ? { ok: true, settings: settingsOf(flags, model, facts, version) }
     : { ok: false, code: 1, message: problem }
 }
 
@@ -81,7 +85,7 @@ const contradiction = (flags: Flags, facts: Facts): string | null => {
 const longAllowed = ({ environment }: Facts): boolean =>
   ['1', 'true'].includes(environment.SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN ?? '')
 
-const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
+const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {
   const nodes = flags.number('--nnodes') ?? 1
   const address = flags.text('--dist-init-addr')
   const priority = flags.on('--enable-priority-scheduling')
@@ -90,7 +94,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
   const chunkFlag = flags.number('--chunked-prefill-size')
   return {
     engine: 'sglang',
-    version: SGLANG_VERSION,
+    version,
     model,
     servedNames: [flags.text('--served-model-name') ?? model],
     host: flags.text('--host') ?? '127.0.0.1',
@@ -124,6 +128,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
     cachedTokensInUsage: flags.on('--enable-cache-report'),
     usageAlways: flags.on('--stream-response-default-include-usage'),
     metrics: flags.on('--enable-metrics'),
+    hiddenMetrics: false,
     decodeLogInterval: positive(flags, '--decode-log-interval', 40),
     streamInterval: positive(flags, '--stream-interval', 1),
     shutdownTimeoutMs: 0,

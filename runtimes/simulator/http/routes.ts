@@ -1,5 +1,6 @@
 /** Routes of both engines, one table each, over node:http. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { routesAt } from '../flags/versions.ts'
 import { isRecord } from '../rehearsal.ts'
 import { TokenList } from '../text/tokens.ts'
 import { type Ask, readAsk } from './ask.ts'
@@ -198,7 +199,8 @@ const authorised = (service: Service, request: IncomingMessage): boolean => {
 }
 
 export const engineServer = (service: Service): Server => {
-  const table = service.settings.engine === 'vllm' ? VLLM : SGLANG
+  const { settings } = service
+  const table = routesAt(settings, settings.engine === 'vllm' ? VLLM : SGLANG)
   const paths = new Set(Object.keys(table).map((key) => key.split(' ')[1]))
   const server = createServer((request, response) => {
     const began = performance.now()
