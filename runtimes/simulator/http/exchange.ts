@@ -3,12 +3,13 @@
  * Tokens gather as text and leave once per flush, so that under load several share a chunk.
  */
 import { randomUUID } from 'node:crypto'
-import type { ServerResponse } from 'node:http'
+import { RequestFaults } from '../faults/request-faults.ts'
 import type { Sequence } from '../physics/sequence.ts'
 import type { SequenceListener } from '../runner.ts'
 import { Answer } from '../text/answer.ts'
 import { type Ask, answerPlan, promptTokens } from './ask.ts'
 import type { Choice, Dialect, Ending, Head, Usage } from './dialect.ts'
+import type { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
 import { type Refusal, sendJson } from './wire.ts'
 
@@ -35,21 +36,35 @@ const DEAD: Refusal = {
   param: null,
 }
 
+/** What the faults error-500 and error-429 say; the words of torch and of HTTP. */
+const FAILED = {
+  500: {
+    kind: 'internal',
+    status: 500,
+    message: 'CUDA error: an illegal memory access was encountered',
+    param: null,
+  },
+  429: { kind: 'limited', status: 429, message: 'Too Many Requests', param: null },
+} as const
+
 export class Exchange {
   readonly #service: Service
   readonly #ask: Ask
-  readonly #response: ServerResponse
+  readonly #response: EngineResponse
   readonly #dialect: Dialect
   readonly #head: Head
+  readonly #faults: RequestFaults
   readonly #parts: Part[] = []
   #open = 0
   #failed = false
 
-  constructor(service: Service, ask: Ask, response: ServerResponse) {
+  constructor(service: Service, ask: Ask, response: EngineResponse) {
     this.#service = service
     this.#ask = ask
     this.#response = response
     this.#dialect = service.dialect
+    const { faults, clock } = service
+    this.#faults = new RequestFaults(faults, clock.now(), ask.maxTokens * ask.n)
     this.#head = {
       kind: ask.kind,
       id: requestId(service.settings.engine, ask.kind),
@@ -59,8 +74,13 @@ export class Exchange {
   }
 
   start(): void {
-    const { runner } = this.#service
+    const { runner, clock } = this.#service
     const { stream } = this.#ask
+    this.#response.suffer(this.#faults, clock)
+    if (this.#faults.status !== null) {
+      sendJson(this.#response, this.#dialect.error(FAILED[this.#faults.status]))
+      return
+    }
     if (runner.engine.full) {
       const message = 'The request queue is full.'
       this.#service.metrics.rejected()
@@ -100,7 +120,9 @@ export class Exchange {
 
   #token(part: Part): void {
     const { answer } = part
-    const { piece, channel } = answer
+    const { channel } = answer
+    const piece = this.#faults.text(answer.piece)
+    this.#response.token()
     if (channel === 'reasoning') part.reasoning += piece
     else if (channel === 'tool') part.tool += piece
     else part.content += piece
@@ -111,7 +133,7 @@ export class Exchange {
     part.ended = true
     this.#open -= 1
     if (sequence.finish === 'error') this.#failed = true
-    if (sequence.finish === 'length') part.content += part.answer.rest()
+    if (sequence.finish === 'length') part.content += this.#faults.text(part.answer.rest())
     if (this.#ask.stream && !this.#failed && !this.#response.writableEnded) this.#send(part)
     if (this.#open === 0 && this.#parts.every(({ ended }) => ended)) this.#complete()
   }
@@ -119,7 +141,7 @@ export class Exchange {
   /** Sends what has gathered; waits while the client reads slower than the engine writes. */
   #flush(part: Part): void {
     if (!this.#ask.stream || this.#failed || part.ended || this.#response.writableEnded) return
-    if (this.#response.writableNeedDrain) return
+    if (this.#response.full) return
     const every = this.#service.settings.streamInterval
     const produced = part.sequence?.produced ?? 0
     if (every > 1 && produced > 1 && produced % every !== 0) return

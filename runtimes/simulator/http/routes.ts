@@ -5,6 +5,7 @@ import { isRecord } from '../rehearsal.ts'
 import { TokenList } from '../text/tokens.ts'
 import { type Ask, readAsk } from './ask.ts'
 import { Exchange } from './exchange.ts'
+import { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
 import { sglangInfo } from './sglang-info.ts'
 import { type Refusal, readBody, sendEmpty, sendJson, sendText } from './wire.ts'
@@ -12,7 +13,7 @@ import { type Refusal, readBody, sendEmpty, sendJson, sendText } from './wire.ts
 export type Handler = (
   service: Service,
   request: IncomingMessage,
-  response: ServerResponse,
+  response: EngineResponse,
 ) => void | Promise<void>
 
 type Table = Readonly<Record<string, Handler>>
@@ -202,7 +203,7 @@ export const engineServer = (service: Service): Server => {
   const { settings } = service
   const table = routesAt(settings, settings.engine === 'vllm' ? VLLM : SGLANG)
   const paths = new Set(Object.keys(table).map((key) => key.split(' ')[1]))
-  const server = createServer((request, response) => {
+  const server = createServer({ ServerResponse: EngineResponse }, (request, response) => {
     const began = performance.now()
     const method = request.method ?? 'GET'
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/'

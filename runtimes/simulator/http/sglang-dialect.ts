@@ -25,6 +25,8 @@ const TYPES: Readonly<Record<Refusal['kind'], string>> = {
   model: 'NotFoundError',
   queue: 'Service Unavailable',
   dead: 'Service Unavailable',
+  internal: 'InternalServerError',
+  limited: 'Too Many Requests',
   unsupported: 'BadRequestError',
 }
 

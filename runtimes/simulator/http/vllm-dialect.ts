@@ -26,6 +26,8 @@ const TYPES: Readonly<Record<Refusal['kind'], string>> = {
   model: 'NotFoundError',
   queue: 'Service Unavailable',
   dead: 'InternalServerError',
+  internal: 'InternalServerError',
+  limited: 'Too Many Requests',
   unsupported: 'BadRequestError',
 }
 

@@ -58,6 +58,8 @@ export type Refusal = {
     | 'model'
     | 'queue'
     | 'dead'
+    | 'internal'
+    | 'limited'
     | 'unsupported'
   readonly message: string
   readonly param: string | null
