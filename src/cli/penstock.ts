@@ -14,6 +14,7 @@ import { postmortemIn } from '../control/postmortem.ts'
 import { probe } from '../control/probe.ts'
 import { loadProfiles } from '../control/profiles.ts'
 import { gatewaySnapshot } from '../control/snapshot.ts'
+import { Spillovers } from '../control/spillover.ts'
 import { fleetView } from '../control/view.ts'
 import { Wanted } from '../control/wanted.ts'
 import type { AdminPort } from '../core/admin.ts'
@@ -99,7 +100,9 @@ const assemble = async (
   const driverOf = (node: string) => nodes.driver(node)
   const telemetry = await startTelemetry({ fleet, clock, driverOf, runtimes, store, log })
   closers.push(() => telemetry.close())
-  const snapshot = (): GatewaySnapshot => snapshotNow({ fleet, wanted, store, rehearse })
+  const spillovers = new Spillovers(fleet)
+  const snapshot = (): GatewaySnapshot =>
+    snapshotNow({ fleet, spillovers, wanted, store, rehearse })
   const gateway = await startGateway({
     host: settings.gatewayHost,
     port: settings.gatewayPort,
@@ -260,14 +263,16 @@ let version = 0
 
 const snapshotNow = (ask: {
   readonly fleet: Fleet
+  readonly spillovers: Spillovers
   readonly wanted: Wanted
   readonly store: Store
   readonly rehearse: boolean
 }): GatewaySnapshot => {
   version += 1
-  const { fleet, wanted, store, rehearse } = ask
+  const { fleet, spillovers, wanted, store, rehearse } = ask
   return gatewaySnapshot({
     fleet,
+    spillovers,
     deployments: wanted.desired.deployments,
     gateway: wanted.desired.gateway,
     keys: store.consumerKeys(),
@@ -295,6 +300,7 @@ const viewNow = (ask: {
     inFlight: (slot) => gateway.inFlight(slot),
     version: VERSION,
     rehearsal: rehearse || nodes.specs().some(({ rehearse: played }) => played),
+    rehearsalSpeed: wanted.rehearsalSpeed,
     nowMs: clock.now(),
   })
 }

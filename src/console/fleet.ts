@@ -95,6 +95,7 @@ export const DeploymentSchema = z.strictObject({
 export const FleetSchema = z.strictObject({
   version: text,
   rehearsal: z.boolean().describe('true: a number here comes from the flight simulator'),
+  rehearsalSpeed: number.describe('how many times faster than real rehearsed engines run'),
   nowMs: number.describe('epoch milliseconds of this view'),
   generation: count,
   gateway: z.strictObject({ url: text, threads: count, inFlight: count }),

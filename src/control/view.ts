@@ -24,12 +24,14 @@ export type ViewAsk = {
   readonly inFlight: (slot: number) => number
   readonly version: string
   readonly rehearsal: boolean
+  readonly rehearsalSpeed: number
   readonly nowMs: number
 }
 
 export const fleetView = (ask: ViewAsk): FleetView => ({
   version: ask.version,
   rehearsal: ask.rehearsal,
+  rehearsalSpeed: ask.rehearsalSpeed,
   nowMs: ask.nowMs,
   generation: ask.fleet.generation,
   gateway: ask.gateway,

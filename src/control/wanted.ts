@@ -46,6 +46,10 @@ export class Wanted {
     return this.#desired
   }
 
+  get rehearsalSpeed(): number {
+    return this.#options.rehearsalSpeed
+  }
+
   get files(): InputFiles {
     return this.#files
   }

@@ -79,6 +79,8 @@ export type DeploymentView = {
 export type FleetView = {
   readonly version: string
   readonly rehearsal: boolean
+  /** How many times faster than real the rehearsed engines run. */
+  readonly rehearsalSpeed: number
   readonly nowMs: number
   readonly generation: number
   readonly gateway: { readonly url: string; readonly threads: number; readonly inFlight: number }

@@ -153,6 +153,7 @@ export const fleet = (nowMs: number, changes: Partial<FleetView> = {}): FleetVie
   return {
     version: '0.1.0',
     rehearsal: false,
+    rehearsalSpeed: 20,
     nowMs,
     generation: 7,
     gateway: { url: 'http://localhost:8080', threads: 15, inFlight: 99 },

@@ -1,4 +1,7 @@
-/** core/ and runtimes/*.ts decide and refuse to know: no clock, no chance, no I/O (style 8). */
+/**
+ * core/, runtimes/*.ts and the load generator's plan decide and refuse to know: no clock, no
+ * chance, no I/O (style 8).
+ */
 import { importsOf } from './imports.ts'
 import {
   child,
@@ -12,7 +15,7 @@ import {
   walk,
 } from './source.ts'
 
-export const PURE = /^(src\/core\/|runtimes\/[^/]+\.ts$)/
+export const PURE = /^(src\/core\/|runtimes\/[^/]+\.ts$|src\/load\/(?!run\.ts|request\.ts))/
 
 const IMPURE = new Set([
   'Date',
