@@ -2,11 +2,20 @@
 import type { Deployment, Gateway } from '../core/manifest.ts'
 import type { EngineSignal } from '../core/runtime.ts'
 import { STALE_MS } from '../core/signals.ts'
-import type { GatewayKey, GatewayRoute, GatewaySnapshot, Target } from '../core/snapshot.ts'
+import type {
+  GatewayKey,
+  GatewayRoute,
+  GatewaySnapshot,
+  StandIn,
+  Target,
+} from '../core/snapshot.ts'
+import { STAND_IN_MAX_RATIO } from '../core/spillover.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
+import type { Spillovers } from './spillover.ts'
 
 export type SnapshotAsk = {
   readonly fleet: Fleet
+  readonly spillovers: Spillovers
   readonly deployments: readonly Deployment[]
   readonly gateway: Gateway
   readonly keys: readonly GatewayKey[]
@@ -15,31 +24,53 @@ export type SnapshotAsk = {
   readonly nowMs: number
 }
 
-export const gatewaySnapshot = (ask: SnapshotAsk): GatewaySnapshot => ({
-  version: ask.version,
-  routes: ask.gateway.routes.flatMap((route) => {
-    const deployment = ask.deployments.find(({ name }) => name === route.to)
-    if (deployment === undefined) return []
-    const records = [...ask.fleet.replicas.values()].filter((r) => r.deployment === route.to)
-    return [
-      {
-        model: route.model,
-        deployment: deployment.name,
-        engine: deployment.engine,
-        servedModel: deployment.name,
-        context: deployment.context,
-        firstTokenTimeoutMs: route.firstTokenTimeout,
-        stallTimeoutMs: route.stallTimeout,
-        targets: records.flatMap((record) => target(ask, record)),
-        why: why(deployment, records),
-      } satisfies GatewayRoute,
-    ]
-  }),
-  keys: ask.keys,
-  maxBodyBytes: ask.gateway.maxBody,
-  keepAliveMs: ask.gateway.keepAlive,
-  rehearsal: ask.rehearsal,
-})
+export const gatewaySnapshot = (ask: SnapshotAsk): GatewaySnapshot => {
+  ask.spillovers.keep(new Set(ask.deployments.map(({ name }) => name)))
+  return {
+    version: ask.version,
+    routes: ask.gateway.routes.flatMap((route) => {
+      const own = gatewayRoute(ask, route)
+      return own === null ? [] : [{ ...own, ...standIn(ask, route) }]
+    }),
+    keys: ask.keys,
+    maxBodyBytes: ask.gateway.maxBody,
+    keepAliveMs: ask.gateway.keepAlive,
+    rehearsal: ask.rehearsal,
+  }
+}
+
+type Route = Gateway['routes'][number]
+
+const gatewayRoute = (ask: SnapshotAsk, route: Route): GatewayRoute | null => {
+  const deployment = ask.deployments.find(({ name }) => name === route.to)
+  if (deployment === undefined) return null
+  const records = [...ask.fleet.replicas.values()].filter((r) => r.deployment === route.to)
+  return {
+    model: route.model,
+    deployment: deployment.name,
+    engine: deployment.engine,
+    servedModel: deployment.name,
+    context: deployment.context,
+    firstTokenTimeoutMs: route.firstTokenTimeout,
+    stallTimeoutMs: route.stallTimeout,
+    targets: records.flatMap((record) => target(ask, record)),
+    why: why(deployment, records),
+  }
+}
+
+/** The stand-in keeps the settings of its own route if it has one, else of the route it helps. */
+const standIn = (ask: SnapshotAsk, route: Route): { standIn?: StandIn } => {
+  const { spillover } = route
+  if (spillover === undefined) return {}
+  const own = ask.gateway.routes.find(({ to }) => to === spillover.to)
+  const other = gatewayRoute(ask, own ?? { ...route, model: spillover.to, to: spillover.to })
+  if (other === null) return {}
+  const { state } = ask.spillovers.of(route.to, ask.nowMs)
+  const { ratio } = ask.spillovers.of(spillover.to, ask.nowMs)
+  const { fraction, reason } = state
+  const saturated = ratio !== null && ratio >= STAND_IN_MAX_RATIO
+  return { standIn: { on: spillover.on, fraction, reason, saturated, route: other } }
+}
 
 const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly Target[] => {
   if (record.state !== 'ready' && record.state !== 'draining') return []

@@ -34,6 +34,23 @@ export type GatewayRoute = {
   readonly targets: readonly Target[]
   /** What is going on when no target is ready, for the 503 body: `rank 1 is loading weights`. */
   readonly why: string
+  /** Absent: this route has no stand-in. */
+  readonly standIn?: StandIn
+}
+
+export type SpillCause = 'tokens' | 'saturation' | 'unavailable'
+
+/** Who answers in a route's place, and when. */
+export type StandIn = {
+  readonly on: readonly SpillCause[]
+  /** Share of callers that saturation sends there, 0..1; decided over all readings by control. */
+  readonly fraction: number
+  /** The figures behind `fraction`, in words. */
+  readonly reason: string
+  /** The stand-in is nearly full itself, and is left alone. */
+  readonly saturated: boolean
+  /** The stand-in as a route; it has no stand-in of its own. */
+  readonly route: GatewayRoute
 }
 
 export type GatewayKey = {
