@@ -34,6 +34,7 @@ const ENTRIES = [
   'src/console/web/main.tsx',
   'runtimes/simulator/main.ts',
   'runtimes/simulator/nvidia-smi.ts',
+  'runtimes/simulator/faults/client.ts',
 ]
 
 const broken = (findings: readonly Finding[]): readonly string[] => findings.map(findingLine)

@@ -6,6 +6,7 @@ import { createServer, type Server } from 'node:http'
 import { connect } from 'node:net'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import { SimulatedClock } from './clock.ts'
+import { control } from './faults/control.ts'
 import type { Fault } from './faults/fault.ts'
 import { FaultSchedule } from './faults/schedule.ts'
 import { GpuPublisher } from './gpu.ts'
@@ -29,6 +30,7 @@ export const serve = async (
   const faults = new FaultSchedule(settings.nodeRank)
   for (const fault of planned) faults.add(fault)
   const clock = new SimulatedClock(rehearsal.speed)
+  await control({ settings, rehearsal, clock, faults })
   const log = engineLog(settings.engine, rankName(settings))
   const memory = planMemory(rehearsal.architecture, rehearsal.memoryBytes, settings)
   const vram = { bytes: 0.6e9, busyRatio: () => 0 }

@@ -13,9 +13,15 @@ export class FaultSchedule {
   readonly #rank: number
   #entries: Entry[] = []
   #next = 1
+  #changed: () => void = () => undefined
 
   constructor(rank: number) {
     this.#rank = rank
+  }
+
+  /** Calls back, once for each change of the list; the last one to ask is called. */
+  onChange(changed: () => void): void {
+    this.#changed = changed
   }
 
   /** The fault's number for `clear`; null when it is for another rank or the list is full. */
@@ -26,7 +32,14 @@ export class FaultSchedule {
     this.#next += 1
     const endMs = fault.durationMs === null ? Infinity : fault.startMs + fault.durationMs
     this.#entries.push({ id, fault, endMs, asked: 0 })
+    this.#changed()
     return id
+  }
+
+  /** All or, when the list has no room for them, none: null. Those of other ranks get no number. */
+  addAll(faults: readonly Fault[]): readonly number[] | null {
+    if (this.#entries.length + faults.length > FAULTS_MAX) return null
+    return faults.flatMap((fault) => this.add(fault) ?? [])
   }
 
   /** Ends faults now: all, all of a kind, or one. Returns how many were on or to come. */
@@ -37,6 +50,7 @@ export class FaultSchedule {
         (what.kind !== undefined && fault.kind !== what.kind) ||
         (what.id !== undefined && id !== what.id),
     )
+    this.#changed()
     return before - this.#entries.length
   }
 

@@ -20,6 +20,7 @@ export class EngineResponse<
   Request extends IncomingMessage = IncomingMessage,
 > extends ServerResponse<Request> {
   #faults: RequestFaults | null = null
+  #clock: SimulatedClock | null = null
   /** What is to be written once the delay is over; null: nothing is held back. */
   #held: (() => void)[] | null = null
   #streamed = false
@@ -28,6 +29,7 @@ export class EngineResponse<
   /** Before the first byte. */
   suffer(faults: RequestFaults, clock: SimulatedClock): void {
     this.#faults = faults
+    this.#clock = clock
     if (faults.delayMs === 0) return
     this.#held = []
     const cancel = clock.after(faults.delayMs, () => this.#release())
@@ -51,7 +53,7 @@ export class EngineResponse<
     this.#held = null
     // node gathers the writes of one turn: those before the reset must reach the kernel.
     const { socket } = this
-    setImmediate(() => socket?.resetAndDestroy())
+    this.#clock?.soon(() => socket?.resetAndDestroy())
   }
 
   override flushHeaders(): void {
