@@ -203,12 +203,14 @@ const metrics = {
   kvCapacityTokens: named('max_total_num_tokens', 'max'),
   promptTokensTotal: named('prompt_tokens_total', 'sum'),
   generationTokensTotal: named('generation_tokens_total', 'sum'),
-  preemptionsTotal: named('num_retracted_requests_total', 'max'),
-  prefixCacheHitTokensTotal: [
-    // Newer versions split by source and add a series `total`; older ones have one series.
-    { metric: 'sglang:cached_tokens_total', where: { cache_source: 'total' }, combine: 'sum' },
-    ...named('cached_tokens_total', 'sum'),
+  preemptionsTotal: [
+    ...named('num_retracted_requests_total', 'max'),
+    // Before 0.5.10 only a histogram of retractions per finished request (0.5.6 on).
+    { metric: 'sglang:num_retractions_sum', combine: 'sum' },
   ],
+  // Newer versions split by source; `total` is no sum but a source of its own: what came without
+  // details (observe_one_finished_request in metrics_collector.py). Older ones have one series.
+  prefixCacheHitTokensTotal: named('cached_tokens_total', 'sum'),
   // Every prompt token is looked up.
   prefixCacheQueryTokensTotal: named('prompt_tokens_total', 'sum'),
   // No step counter: tokens as they are computed rise with each step, and that is what is asked.

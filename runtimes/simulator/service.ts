@@ -63,7 +63,7 @@ export const buildService = (
   const metrics =
     settings.engine === 'vllm'
       ? vllmMetrics(engine, settings, memory, clock.epochSeconds())
-      : sglangMetrics(engine, settings, clock)
+      : sglangMetrics(engine, settings, clock, memory)
   const busy = { ms: 0 }
   const runner = new Runner(engine, clock, {
     onStep: (result) => {

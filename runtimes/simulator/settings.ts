@@ -40,6 +40,8 @@ export type Settings = {
   /** vLLM's --show-hidden-metrics-for-version named the minor version before this one. */
   readonly hiddenMetrics: boolean
   readonly decodeLogInterval: number
+  /** Seconds, by histogram, where the command line sets other edges than the engine's own. */
+  readonly buckets: Readonly<Record<'ttft' | 'itl' | 'e2e', readonly number[] | null>>
   readonly streamInterval: number
   readonly shutdownTimeoutMs: number
   readonly rendezvousTimeoutMs: number

@@ -85,6 +85,11 @@ const contradiction = (flags: Flags, facts: Facts): string | null => {
 const longAllowed = ({ environment }: Facts): boolean =>
   ['1', 'true'].includes(environment.SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN ?? '')
 
+const edges = (flags: Flags, name: string): readonly number[] | null => {
+  const given = flags.list(name).map(Number)
+  return given.length === 0 ? null : given.toSorted((a, b) => a - b)
+}
+
 const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {
   const nodes = flags.number('--nnodes') ?? 1
   const address = flags.text('--dist-init-addr')
@@ -129,6 +134,11 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
     usageAlways: flags.on('--stream-response-default-include-usage'),
     metrics: flags.on('--enable-metrics'),
     hiddenMetrics: false,
+    buckets: {
+      ttft: edges(flags, '--bucket-time-to-first-token'),
+      itl: edges(flags, '--bucket-inter-token-latency'),
+      e2e: edges(flags, '--bucket-e2e-request-latency'),
+    },
     decodeLogInterval: positive(flags, '--decode-log-interval', 40),
     streamInterval: positive(flags, '--stream-interval', 1),
     shutdownTimeoutMs: 0,

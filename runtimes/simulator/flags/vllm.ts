@@ -194,6 +194,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
     metrics: !flags.on('--disable-log-stats'),
     hiddenMetrics: isPreviousMinor(version, flags.text('--show-hidden-metrics-for-version')),
     decodeLogInterval: 1,
+    buckets: { ttft: null, itl: null, e2e: null },
     streamInterval: positive(flags, '--stream-interval', 1),
     shutdownTimeoutMs: (flags.number('--shutdown-timeout') ?? 0) * 1000,
     rendezvousTimeoutMs: positive(flags, '--distributed-timeout-seconds', 600) * 1000,

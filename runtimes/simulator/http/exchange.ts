@@ -103,8 +103,9 @@ export class Exchange {
   }
 
   #submit(part: Part, prompt: Int32Array): void {
-    const { maxTokens, priority, salt, n } = this.#ask
-    const input = { prompt, maxTokens, priority, salt, source: part.answer, siblings: n }
+    const { maxTokens, priority, salt, n, stream: streaming } = this.#ask
+    const more = { siblings: n, streaming }
+    const input = { prompt, maxTokens, priority, salt, source: part.answer, ...more }
     part.sequence = this.#service.runner.submit(input, this.#listener(part))
     if (part.sequence === null) part.ended = true
     else this.#open += 1

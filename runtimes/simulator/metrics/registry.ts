@@ -59,11 +59,16 @@ export class Registry {
   readonly #base: Labels
   readonly #families = new Map<string, Family>()
   readonly #created: number
+  readonly #shows: (name: string) => boolean
 
-  /** `created`: Unix seconds, for the `_created` series. */
-  constructor(base: Labels, created: number) {
+  /**
+   * `created`: Unix seconds, for the `_created` series. `shows`: whether a family is exported at
+   * all; what is not can be counted all the same, so callers need not ask.
+   */
+  constructor(base: Labels, created: number, shows: (name: string) => boolean = () => true) {
     this.#base = base
     this.#created = created
+    this.#shows = shows
   }
 
   /** The name as it is on the wire; a counter's ends in `_total` where the engine's does. */
@@ -90,6 +95,7 @@ export class Registry {
   text(): string {
     const lines: string[] = []
     for (const family of this.#families.values()) {
+      if (!this.#shows(family.name)) continue
       lines.push(`# HELP ${family.name} ${family.help}`, `# TYPE ${family.name} ${family.type}`)
       for (const { labels, data } of family.series.values()) {
         if (data instanceof Value)
@@ -98,7 +104,7 @@ export class Registry {
       }
       if (family.type !== 'gauge') this.#createdLines(family, lines)
     }
-    return `${lines.join('\n')}\n`
+    return lines.map((line) => `${line}\n`).join('')
   }
 
   #createdLines(family: Family, lines: string[]): void {

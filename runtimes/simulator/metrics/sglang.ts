@@ -1,224 +1,234 @@
 /**
- * SGLang's metrics: srt/observability/metrics_collector.py. Scheduler gauges are written with each
- * prefill batch, every `decode_log_interval` decode steps and every 30 s when idle: they lag.
+ * When SGLang writes its metrics: srt/observability/metrics_reporter.py of 0.5.23 and its
+ * forerunners. Scheduler gauges are written with each prefill batch, every `decode_log_interval`
+ * decode steps and, when idle, every 30 s: they lag, and this file lags with them.
  */
 import type { SimulatedClock } from '../clock.ts'
+import { atLeast } from '../flags/versions.ts'
+import type { Memory } from '../memory.ts'
 import type { Engine, StepResult } from '../physics/engine.ts'
 import type { Sequence } from '../physics/sequence.ts'
 import type { Settings } from '../settings.ts'
-import type { EngineMetrics } from './engine-metrics.ts'
-import { Registry } from './registry.ts'
-
-const TTFT = [0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 20, 40, 60, 80, 100, 200, 400]
-const ITL = [
-  0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.1, 0.2,
-  0.4, 0.6, 0.8, 1, 2, 4, 6, 8,
-]
-const E2E = [
-  0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 20, 40, 60, 80, 100, 200, 400, 600, 1200, 1800, 2400,
-]
-const QUEUE = [
-  0, 0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 10, 15, 20, 30, 40, 50, 100, 200, 300,
-  500, 1000, 2000, 3000,
-]
-const SIZES = [
-  1, 10, 50, 100, 300, 500, 700, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10000,
-  12000, 15000, 20000, 30000, 40000, 60000, 100000, 200000, 400000,
-]
+import type { EngineMetrics, HttpOutcome } from './engine-metrics.ts'
+import type { Registry } from './registry.ts'
+import { gaugesOf, histogramsOf, registriesOf, totalsOf } from './sglang-families.ts'
 
 /** How often gauges are refreshed when nothing runs, simulated milliseconds. */
 const IDLE_REFRESH_MS = 30_000
+const GIB = 2 ** 30
 
 export const sglangMetrics = (
   engine: Engine,
   settings: Settings,
   clock: SimulatedClock,
+  memory: Memory,
 ): EngineMetrics => {
-  const model = settings.servedNames[0] ?? settings.model
-  const created = clock.epochSeconds()
-  const scheduler = new Registry(
-    {
-      model_name: model,
-      engine_type: 'unified',
-      tp_rank: '0',
-      pp_rank: '0',
-      moe_ep_rank: '0',
-    },
-    created,
-  )
-  const request = new Registry({ model_name: model, engine_type: 'unified' }, created)
-  const http = new Registry({}, created)
+  const { scheduler, request, http } = registriesOf(settings, clock.epochSeconds())
   const gauges = gaugesOf(scheduler)
-  constants(scheduler, engine, settings)
-  const totals = totalsOf(request, scheduler)
-  const histograms = histogramsOf(request)
-  const state = { decodeSteps: 0, writtenMs: 0, tokensThen: 0, lastPrefill: 0, lastHits: 0 }
-  const write = (nowMs: number) => writeGauges(engine, gauges, state, nowMs)
+  constants({ scheduler, request }, { engine, settings, memory, startupMs: clock.now() })
+  const totals = totalsOf(request, scheduler, settings.version)
+  const histograms = histogramsOf(request, settings)
+  const reporter = new Reporter(engine, gauges, settings, clock.now())
   return {
     step: (result) => {
       const { prefillTokens, decodeTokens } = result.load
       totals.realtime.compute.add(prefillTokens)
       totals.realtime.decode.add(decodeTokens)
+      totals.realtime.cache.value = engine.totals.cachedTokens
+      if (prefillTokens > 0) totals.passes.prefill.add(1)
+      else totals.passes[settings.eager ? 'bare' : 'graph'].add(1)
       observeStep(result, histograms)
-      if (prefillTokens === 0) state.decodeSteps += 1
-      if (prefillTokens > 0 || state.decodeSteps % settings.decodeLogInterval === 0) {
-        write(result.endMs)
-      }
+      reporter.step(result)
     },
-    // Idle schedulers refresh lazily: see `text`.
-    idle: () => {},
+    idle: () => reporter.idle(clock.now()),
     rejected: () => {},
     ended: (sequence) => observeRequest(sequence, totals, histograms),
-    http: ({ route, method, status }) => {
-      const labels = { endpoint: route, method }
-      http.counter('sglang:http_requests_total', 'Total number of HTTP requests.', labels).add(1)
-      http
-        .counter('sglang:http_responses_total', 'Total number of HTTP responses.', {
-          endpoint: route,
-          status_code: String(status),
-          method,
-        })
-        .add(1)
-    },
+    http: (outcome) => countHttp(http, outcome),
     text: () => {
-      const now = clock.now()
-      if (engine.idle && now - state.writtenMs > IDLE_REFRESH_MS) write(now)
+      reporter.refresh(clock.now())
       totals.retracted.value = engine.totals.preemptions
-      return scheduler.text() + request.text() + http.text().trimStart()
+      return scheduler.text() + request.text() + http.text()
     },
-  }
-}
-
-const gaugesOf = (registry: Registry) => {
-  const gauge = (name: string, help: string) => registry.gauge(`sglang:${name}`, help)
-  return {
-    running: gauge('num_running_reqs', 'The number of running requests.'),
-    queued: gauge('num_queue_reqs', 'The number of requests in the waiting queue.'),
-    grammar: gauge('num_grammar_queue_reqs', 'The number of requests in the grammar queue.'),
-    retracted: gauge('num_retracted_reqs', 'The number of retracted requests.'),
-    paused: gauge('num_paused_reqs', 'The number of paused requests.'),
-    usage: gauge('token_usage', 'The token usage.'),
-    fullUsage: gauge('full_token_usage', 'The token usage for full attention layers.'),
-    used: gauge('num_used_tokens', 'The number of used tokens.'),
-    available: gauge('kv_available_tokens', 'Tokens of KV that are free and hold nothing.'),
-    evictable: gauge('kv_evictable_tokens', 'Tokens of KV that are cached and not held.'),
-    kvUsed: gauge('kv_used_tokens', 'Tokens of KV that requests hold.'),
-    throughput: gauge('gen_throughput', 'The generation throughput (token/s).'),
-    hitRate: gauge('cache_hit_rate', 'The prefix cache hit rate.'),
-    utilization: gauge('utilization', 'The utilization.'),
-    newTokenRatio: gauge('new_token_ratio', 'The new token ratio.'),
-  }
-}
-
-const constants = (registry: Registry, engine: Engine, settings: Settings): void => {
-  const tokens = engine.pool.count * settings.blockTokens
-  const set = (name: string, help: string, value: number) => {
-    registry.gauge(`sglang:${name}`, help).value = value
-  }
-  set('max_total_num_tokens', 'Maximum total number of tokens in the KV cache pool.', tokens)
-  set('page_size', 'Page size of the KV cache.', 1)
-  set('num_pages', 'Number of pages in the KV cache.', tokens)
-  set('context_len', 'Context length.', settings.contextTokens)
-  set('is_cuda_graph', 'Whether the batch is using CUDA graph.', settings.eager ? 0 : 1)
-  registry.gauge('sglang:new_token_ratio', 'The new token ratio.').value = 0.7
-}
-
-const totalsOf = (request: Registry, scheduler: Registry) => {
-  const counter = (name: string, help: string) => request.counter(`sglang:${name}_total`, help)
-  const realtime = (mode: string) =>
-    scheduler.counter('sglang:realtime_tokens_total', 'Tokens processed, by mode.', { mode })
-  const cached = (source: string) =>
-    request.counter('sglang:cached_tokens_total', 'Cached prompt tokens.', { cache_source: source })
-  return {
-    prompt: counter('prompt_tokens', 'Number of prefill tokens processed.'),
-    generation: counter('generation_tokens', 'Number of generation tokens processed.'),
-    requests: counter('num_requests', 'Number of requests processed.'),
-    aborted: counter('num_aborted_requests', 'Number of requests aborted.'),
-    cached: [cached('device'), cached('total')],
-    retracted: scheduler.counter(
-      'sglang:num_retracted_requests_total',
-      'Total number of retracted requests.',
-    ),
-    realtime: {
-      compute: realtime('prefill_compute'),
-      cache: realtime('prefill_cache'),
-      decode: realtime('decode'),
-    },
-  }
-}
-
-const histogramsOf = (registry: Registry) => {
-  const seconds = (name: string, help: string, edges: readonly number[]) =>
-    registry.histogram(`sglang:${name}_seconds`, help, edges)
-  const size = (name: string, help: string) =>
-    registry.histogram(`sglang:${name}_histogram`, help, SIZES)
-  return {
-    ttft: seconds('time_to_first_token', 'Histogram of time to first token in seconds.', TTFT),
-    itl: seconds('inter_token_latency', 'Histogram of inter-token latency in seconds.', ITL),
-    e2e: seconds('e2e_request_latency', 'Histogram of End-to-end request latency in seconds', E2E),
-    queue: seconds('queue_time', 'Histogram of queueing time in seconds.', QUEUE),
-    prompt: size('prompt_tokens', 'Histogram of prompt token length.'),
-    uncached: size('uncached_prompt_tokens', 'Histogram of uncached prompt token length.'),
-    generation: size('generation_tokens', 'Histogram of generation token length.'),
   }
 }
 
 type Gauges = ReturnType<typeof gaugesOf>
 type Histograms = ReturnType<typeof histogramsOf>
 type Totals = ReturnType<typeof totalsOf>
-type LagState = {
-  decodeSteps: number
-  writtenMs: number
-  tokensThen: number
-  lastPrefill: number
-  lastHits: number
+
+/** `report_prefill_stats`, `report_decode_stats` and `_maybe_log_idle_metrics`. */
+class Reporter {
+  readonly #engine: Engine
+  readonly #gauges: Gauges
+  readonly #interval: number
+  /** Newer versions decay a throughput that nobody refreshed and see a stale count when idle. */
+  readonly #decays: boolean
+  #decodeSteps = 0
+  #decodeTokens = 0
+  #decodeWrittenMs: number
+  #writtenMs: number
+  #hits = 0
+  #queries = 0
+  #retractions = 0
+
+  constructor(engine: Engine, gauges: Gauges, settings: Settings, nowMs: number) {
+    this.#engine = engine
+    this.#gauges = gauges
+    this.#interval = settings.decodeLogInterval
+    this.#decays = atLeast(settings.version, '0.5.20')
+    this.#decodeWrittenMs = nowMs
+    this.#writtenMs = nowMs
+  }
+
+  step(result: StepResult): void {
+    if (result.load.prefillTokens > 0) {
+      this.#prefill(result)
+      return
+    }
+    this.#decodeTokens += result.emitted.length
+    this.#decodeSteps += 1
+    if (this.#decodeSteps % this.#interval === 0) this.#decode(result.endMs)
+  }
+
+  idle(nowMs: number): void {
+    if (this.#decays && this.#gauges.running.value > 0) this.#publishIdle(nowMs)
+  }
+
+  /** What an idle scheduler would have written by now; nothing changes while it is idle. */
+  refresh(nowMs: number): void {
+    if (this.#engine.idle && nowMs - this.#writtenMs > IDLE_REFRESH_MS) this.#publishIdle(nowMs)
+  }
+
+  /** Counts the batch that was running before; the new requests join it afterwards. */
+  #prefill(result: StepResult): void {
+    const { totals, running } = this.#engine
+    let before = 0
+    for (const { firstTokenMs } of running) {
+      if (firstTokenMs >= 0 && firstTokenMs < result.endMs) before += 1
+    }
+    const queries = totals.prefixQueries - this.#queries
+    const hits = totals.prefixHits - this.#hits
+    this.#gauges.hitRate.value = queries > 0 ? hits / queries : 0
+    this.#queries = totals.prefixQueries
+    this.#hits = totals.prefixHits
+    this.#gauges.queueLatency.value = meanQueueMs(result.emitted) / 1000
+    if (this.#decays && result.endMs - this.#decodeWrittenMs > IDLE_REFRESH_MS) {
+      this.#gauges.throughput.value = 0
+    }
+    this.#write(result.endMs, before)
+  }
+
+  #decode(nowMs: number): void {
+    const spanMs = nowMs - this.#decodeWrittenMs
+    if (spanMs > 0) this.#gauges.throughput.value = (this.#decodeTokens / spanMs) * 1000
+    this.#decodeTokens = 0
+    this.#decodeWrittenMs = nowMs
+    this.#gauges.sequenceLengths.value = this.#engine.usedTokens
+    this.#write(nowMs, this.#engine.running.length)
+  }
+
+  #publishIdle(nowMs: number): void {
+    this.#gauges.throughput.value = 0
+    this.#write(nowMs, this.#engine.running.length)
+  }
+
+  #write(nowMs: number, running: number): void {
+    const { totals, pool, config, usedTokens, waiting } = this.#engine
+    const gauges = this.#gauges
+    gauges.running.value = running
+    gauges.queued.value = waiting.size
+    gauges.used.value = usedTokens
+    gauges.kvUsed.value = usedTokens
+    gauges.usage.value = pool.used / Math.max(1, pool.count)
+    gauges.fullUsage.value = gauges.usage.value
+    const held = Math.min(pool.free, Math.max(0, pool.cached - pool.used))
+    gauges.evictable.value = held * config.blockTokens
+    gauges.available.value = (pool.free - held) * config.blockTokens
+    gauges.retracted.value = totals.preemptions - this.#retractions
+    this.#retractions = totals.preemptions
+    this.#writtenMs = nowMs
+  }
 }
 
-const writeGauges = (engine: Engine, gauges: Gauges, state: LagState, nowMs: number): void => {
-  const { totals, pool, config } = engine
-  const spanMs = nowMs - state.writtenMs
-  gauges.running.value = engine.running.length
-  gauges.queued.value = engine.waiting.size
-  gauges.used.value = engine.usedTokens
-  gauges.kvUsed.value = engine.usedTokens
-  gauges.usage.value = pool.used / Math.max(1, pool.count)
-  gauges.fullUsage.value = gauges.usage.value
-  const held = Math.min(pool.free, Math.max(0, pool.cached - pool.used))
-  gauges.evictable.value = held * config.blockTokens
-  gauges.available.value = (pool.free - held) * config.blockTokens
-  gauges.utilization.value = Math.min(1, gauges.usage.value)
-  if (spanMs > 0) {
-    gauges.throughput.value = ((totals.generationTokens - state.tokensThen) / spanMs) * 1000
+const meanQueueMs = (sequences: readonly Sequence[]): number => {
+  let sum = 0
+  for (const { arrivedMs, admittedMs } of sequences) sum += Math.max(0, admittedMs - arrivedMs)
+  return sequences.length === 0 ? 0 : sum / sequences.length
+}
+
+type Known = {
+  readonly engine: Engine
+  readonly settings: Settings
+  readonly memory: Memory
+  readonly startupMs: number
+}
+
+/** Written once, when the engine is up. */
+const constants = (
+  { scheduler, request }: { readonly scheduler: Registry; readonly request: Registry },
+  { engine, settings, memory, startupMs }: Known,
+): void => {
+  const tokens = engine.pool.count * settings.blockTokens
+  const set = (name: string, help: string, value: number) => {
+    scheduler.gauge(`sglang:${name}`, help).value = value
   }
-  const queries = totals.prefixQueries - state.lastPrefill
-  if (queries > 0) gauges.hitRate.value = (totals.prefixHits - state.lastHits) / queries
-  state.writtenMs = nowMs
-  state.tokensThen = totals.generationTokens
-  state.lastPrefill = totals.prefixQueries
-  state.lastHits = totals.prefixHits
+  set('max_total_num_tokens', 'Maximum total number of tokens in the KV cache pool.', tokens)
+  set('page_size', 'KV cache page size in tokens.', 1)
+  set('num_pages', 'Number of KV cache pages.', tokens)
+  set('context_len', 'Maximum context length.', settings.contextTokens)
+  set('is_cuda_graph', 'Whether the batch is using CUDA graph.', settings.eager ? 0 : 1)
+  set('new_token_ratio', 'The new token ratio.', 0.7)
+  set('weight_memory_usage_gb', 'Memory of the model weights in GB.', memory.weightsBytes / GIB)
+  const poolBytes = memory.poolTokens * memory.kvBytesPerToken
+  set('kv_cache_memory_usage_gb', 'Memory of the KV cache pools in GB.', poolBytes / GIB)
+  const startup = 'The time taken for the engine to start up.'
+  request.gauge('sglang:engine_startup_time', startup).value = startupMs / 1000
+  for (const phase of ['scheduler_e2e', 'tokenizer_e2e']) {
+    const gauge = request.gauge('sglang:startup_time_seconds', 'Startup by phase.', { phase })
+    gauge.value = startupMs / 1000
+  }
 }
 
 const observeStep = (result: StepResult, histograms: Histograms): void => {
   let later = 0
   for (const sequence of result.emitted) {
     if (sequence.produced > 1) later += 1
-    else histograms.ttft.observe((result.endMs - sequence.arrivedMs) / 1000)
+    else {
+      const seconds = (result.endMs - sequence.arrivedMs) / 1000
+      histograms.ttft(sequence.streaming).observe(seconds)
+    }
   }
   if (later > 0) histograms.itl.observe((result.endMs - result.startMs) / 1000, later)
 }
 
 const observeRequest = (sequence: Sequence, totals: Totals, histograms: Histograms): void => {
+  const { streaming, promptTokens, produced, cached } = sequence
+  const span = (from: number, to: number) => Math.max(0, to - from) / 1000
   if (sequence.finish === 'abort') totals.aborted.add(1)
-  totals.requests.add(1)
-  totals.prompt.add(sequence.promptTokens)
-  totals.generation.add(sequence.produced)
-  totals.realtime.cache.add(sequence.cached)
-  for (const counter of totals.cached) counter.add(sequence.cached)
-  histograms.prompt.observe(sequence.promptTokens)
-  histograms.uncached.observe(sequence.promptTokens - sequence.cached)
-  histograms.generation.observe(sequence.produced)
-  histograms.e2e.observe(Math.max(0, sequence.endedMs - sequence.arrivedMs) / 1000)
-  if (sequence.admittedMs >= 0) {
-    histograms.queue.observe((sequence.admittedMs - sequence.arrivedMs) / 1000)
-  }
+  totals.requests(streaming).add(1)
+  totals.prompt(streaming).add(promptTokens)
+  totals.generation(streaming).add(produced)
+  totals.cached.add(cached)
+  histograms.prompt.observe(promptTokens)
+  histograms.uncached.observe(promptTokens - cached)
+  histograms.generation.observe(produced)
+  histograms.retractions.observe(sequence.preemptions)
+  histograms.e2e(streaming).observe(span(sequence.arrivedMs, sequence.endedMs))
+  if (sequence.admittedMs < 0) return
+  histograms.queue.observe(span(sequence.arrivedMs, sequence.admittedMs))
+  if (sequence.firstTokenMs < 0) return
+  histograms.prefillStage.observe(span(sequence.admittedMs, sequence.firstTokenMs))
+  if (produced < 2) return
+  const each = span(sequence.firstTokenMs, sequence.lastTokenMs) / (produced - 1)
+  histograms.tpot(streaming).observe(each)
+  histograms.oldTpot.observe(each)
+}
+
+const countHttp = (registry: Registry, { route, method, status }: HttpOutcome): void => {
+  const labels = { endpoint: route, method }
+  const requests = 'Total number of HTTP requests.'
+  registry.counter('sglang:http_requests_total', requests, labels).add(1)
+  const answers = { endpoint: route, status_code: String(status), method }
+  const responses = 'Total number of HTTP responses.'
+  registry.counter('sglang:http_responses_total', responses, answers).add(1)
 }

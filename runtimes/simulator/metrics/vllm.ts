@@ -1,10 +1,12 @@
 /** vLLM's metrics: vllm/v1/metrics/loggers.py; names, labels and buckets as on the wire. */
 
+import { atLeast } from '../flags/versions.ts'
 import type { Memory } from '../memory.ts'
 import type { Engine, StepResult } from '../physics/engine.ts'
 import type { FinishReason, Sequence } from '../physics/sequence.ts'
 import type { Settings } from '../settings.ts'
 import type { EngineMetrics, HttpOutcome } from './engine-metrics.ts'
+import { exportsFamily } from './families.ts'
 import { Registry, steps125 } from './registry.ts'
 
 const TTFT = [
@@ -20,7 +22,15 @@ const LATENCY = [
 const ITERATION = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
 const N = [1, 2, 5, 10, 20]
 const HTTP_SECONDS = [0.1, 0.5, 1]
-const REASONS: readonly FinishReason[] = ['stop', 'length', 'abort', 'error']
+
+/** FINISH_REASON_STRINGS of vllm/v1/engine/__init__.py, and since when they are there. */
+const REASONS: Readonly<Record<FinishReason | 'repetition', string>> = {
+  stop: '0.0',
+  length: '0.0',
+  abort: '0.0',
+  error: '0.14.1',
+  repetition: '0.19.1',
+}
 
 /** `created`: Unix seconds of the start, for the `_created` series. */
 export const vllmMetrics = (
@@ -30,29 +40,39 @@ export const vllmMetrics = (
   created: number,
 ): EngineMetrics => {
   const model = settings.servedNames[0] ?? settings.model
-  const registry = new Registry({ model_name: model, engine: '0' }, created)
+  const shows = exportsFamily(settings)
+  const registry = new Registry({ model_name: model, engine: '0' }, created, shows)
   const http = new Registry({}, created)
   untouched(registry)
-  const rejected = rejectionsOf(model, created)
+  const rejected = rejectionsOf(new Registry({ model_name: model }, created, shows))
   const gauges = gaugesOf(registry)
   cacheInfo(registry, settings, memory)
   const counters = countersOf(registry)
   const histograms = histogramsOf(registry, settings.contextTokens)
   const finished = new Map(
-    [...REASONS, 'repetition'].map((reason) => [
-      reason,
-      registry.counter('vllm:request_success_total', 'Count of successfully processed requests.', {
-        finished_reason: reason,
-      }),
-    ]),
+    Object.keys(REASONS)
+      .filter((reason) => reasonAt(settings.version, reason))
+      .map((reason) => [
+        reason,
+        registry.counter(
+          'vllm:request_success_total',
+          'Count of successfully processed requests.',
+          {
+            finished_reason: reason,
+          },
+        ),
+      ]),
   )
   const snapshot = () => {
     gauges.running.value = engine.running.length
     gauges.waiting.value = engine.waiting.size
     gauges.capacity.value = engine.waiting.size
     gauges.usage.value = engine.pool.used / Math.max(1, engine.pool.count)
+    gauges.oldUsage.value = gauges.usage.value
     counters.queries.value = engine.totals.prefixQueries
     counters.hits.value = engine.totals.prefixHits
+    counters.oldQueries.value = engine.totals.prefixQueries
+    counters.oldHits.value = engine.totals.prefixHits
     counters.preemptions.value = engine.totals.preemptions
     counters.prompt.value = engine.totals.promptTokens
     counters.generation.value = engine.totals.generationTokens
@@ -77,6 +97,9 @@ export const vllmMetrics = (
   }
 }
 
+const reasonAt = (version: string, reason: string): boolean =>
+  Object.entries(REASONS).some(([name, from]) => name === reason && atLeast(version, from))
+
 const gaugesOf = (registry: Registry) => {
   const by = 'vllm:num_requests_waiting_by_reason'
   const byHelp = 'Number of requests waiting, by reason.'
@@ -94,6 +117,11 @@ const gaugesOf = (registry: Registry) => {
     capacity: registry.gauge(by, byHelp, { reason: 'capacity' }),
     deferred: registry.gauge(by, byHelp, { reason: 'deferred' }),
     usage: registry.gauge('vllm:kv_cache_usage_perc', 'KV-cache usage. 1 means 100 percent usage.'),
+    oldUsage: registry.gauge(
+      'vllm:gpu_cache_usage_perc',
+      'GPU KV-cache usage. 1 means 100 percent usage.' +
+        'DEPRECATED: Use vllm:kv_cache_usage_perc instead.',
+    ),
     awake: asleep('awake'),
   }
   gauges.awake.value = 1
@@ -109,8 +137,12 @@ const cacheInfo = (registry: Registry, settings: Settings, memory: Memory): void
     enable_prefix_caching: settings.prefixCache ? 'True' : 'False',
     gpu_memory_utilization: String(settings.memoryFraction),
     is_attention_free: 'False',
-    kv_cache_max_concurrency: (memory.poolTokens / settings.contextTokens).toFixed(2),
-    kv_cache_size_tokens: String(memory.poolTokens),
+    ...(atLeast(settings.version, '0.28.0')
+      ? {
+          kv_cache_max_concurrency: (memory.poolTokens / settings.contextTokens).toFixed(2),
+          kv_cache_size_tokens: String(memory.poolTokens),
+        }
+      : {}),
     num_cpu_blocks: 'None',
     num_gpu_blocks: String(Math.floor(memory.poolTokens / settings.blockTokens)),
     prefix_caching_hash_algo: 'sha256',
@@ -131,8 +163,7 @@ const untouched = (registry: Registry): void => {
 }
 
 /** This family has no `engine` label. */
-const rejectionsOf = (model: string, created: number) => {
-  const registry = new Registry({ model_name: model }, created)
+const rejectionsOf = (registry: Registry) => {
   const name = 'vllm:admission_rejections_total'
   const help = 'Number of admission attempts rejected by a queue limit, by reason.'
   const own = registry.counter(name, help, { reason: 'max_num_queued_reqs' })
@@ -148,6 +179,16 @@ const countersOf = (registry: Registry) => ({
   queries: registry.counter(
     'vllm:prefix_cache_queries_total',
     'Prefix cache queries, in terms of number of queried tokens.',
+  ),
+  oldQueries: registry.counter(
+    'vllm:gpu_prefix_cache_queries_total',
+    'GPU prefix cache queries, in terms of number of queried' +
+      'tokens. DEPRECATED: Use vllm:prefix_cache_queries instead.',
+  ),
+  oldHits: registry.counter(
+    'vllm:gpu_prefix_cache_hits_total',
+    'GPU prefix cache hits, in terms of number of cached ' +
+      'tokens. DEPRECATED: Use vllm:prefix_cache_hits instead.',
   ),
   hits: registry.counter(
     'vllm:prefix_cache_hits_total',
@@ -194,6 +235,12 @@ const histogramsOf = (registry: Registry, context: number) => {
     itl: registry.histogram(
       'vllm:inter_token_latency_seconds',
       'Histogram of inter-token latency in seconds.',
+      ITL,
+    ),
+    oldItl: registry.histogram(
+      'vllm:time_per_output_token_seconds',
+      'Histogram of time per output token in seconds.' +
+        'DEPRECATED: Use vllm:inter_token_latency_seconds instead.',
       ITL,
     ),
     tpot: registry.histogram(
@@ -243,7 +290,10 @@ const observeStep = (result: StepResult, histograms: Histograms): void => {
     if (sequence.produced > 1) later += 1
     else histograms.ttft.observe((result.endMs - sequence.arrivedMs) / 1000)
   }
-  if (later > 0) histograms.itl.observe((result.endMs - result.startMs) / 1000, later)
+  if (later === 0) return
+  const seconds = (result.endMs - result.startMs) / 1000
+  histograms.itl.observe(seconds, later)
+  histograms.oldItl.observe(seconds, later)
 }
 
 const observeRequest = (sequence: Sequence, histograms: Histograms): void => {

@@ -17,6 +17,8 @@ export type SequenceInput = {
   readonly source: TokenSource
   /** How many answers this request asked for (`n`), for the metrics. */
   readonly siblings: number
+  /** Whether the client reads token by token; SGLang's counters tell these apart. */
+  readonly streaming?: boolean
 }
 
 export class Sequence {
@@ -24,6 +26,7 @@ export class Sequence {
   readonly maxTokens: number
   readonly priority: number
   readonly siblings: number
+  readonly streaming: boolean
   readonly source: TokenSource
   readonly arrivedMs: number
   /** Hashes of all full blocks of prompt and answer so far. */
@@ -50,6 +53,7 @@ export class Sequence {
     this.maxTokens = input.maxTokens
     this.priority = input.priority
     this.siblings = input.siblings
+    this.streaming = input.streaming ?? false
     this.source = input.source
     this.arrivedMs = arrivedMs
     this.#hasher = new BlockHasher(blockTokens, input.salt)
