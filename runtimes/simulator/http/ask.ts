@@ -27,6 +27,7 @@ export type Ask = {
   readonly priority: number
   readonly salt: number
   readonly logprobs: boolean
+  readonly topLogprobs: number
   readonly echo: boolean
   /** Set when the answer is a call of this tool. */
   readonly tool: ToolCall | null
@@ -201,6 +202,7 @@ const build = (
     priority: typeof body.priority === 'number' ? body.priority : 0,
     salt: typeof body.cache_salt === 'string' ? tokenId(body.cache_salt) : 0,
     logprobs: kind === 'chat' ? body.logprobs === true : typeof body.logprobs === 'number',
+    topLogprobs: topLogprobs(kind, body),
     echo: kind === 'completion' && body.echo === true,
     tool: tool === null ? null : { name: tool.name },
     seed: typeof body.seed === 'number' ? body.seed : 0,
@@ -212,6 +214,12 @@ const build = (
       ignoreEnd: body.ignore_eos === true,
     },
   }
+}
+
+/** The engines allow 20 (vLLM's --max-logprobs); more is shown as that many. */
+const topLogprobs = (kind: Ask['kind'], body: Body): number => {
+  const asked = kind === 'chat' ? body.top_logprobs : body.logprobs
+  return typeof asked === 'number' ? Math.max(0, Math.min(20, asked)) : 0
 }
 
 const stops = (stop: unknown): readonly string[] => {

@@ -10,6 +10,9 @@ export type Usage = {
   readonly reasoning: number
 }
 
+/** Tokens that were made, and how many likelier ones are shown beside each. */
+export type Logprobs = { readonly tokens: readonly string[]; readonly top: number }
+
 export type ToolText = {
   readonly name: string
   readonly id: string
@@ -24,7 +27,7 @@ export type Piece = {
   readonly content: string
   /** Null when the piece is not part of a tool call. */
   readonly tool: ToolText | null
-  readonly logprobs: readonly string[] | null
+  readonly logprobs: Logprobs | null
 }
 
 export type Ending = { readonly reason: string; readonly stopped: string | null }
@@ -35,7 +38,7 @@ export type Choice = {
   readonly reasoning: string | null
   readonly content: string | null
   readonly tool: Omit<ToolText, 'first'> | null
-  readonly logprobs: readonly string[] | null
+  readonly logprobs: Logprobs | null
   readonly ending: Ending
 }
 
@@ -48,8 +51,10 @@ export type Head = {
 
 export type Dialect = {
   error(refusal: Refusal): Reply
-  /** An engine failure in the middle of a stream: the event before [DONE]. */
+  /** An engine failure in the middle of a stream, with what ends a stream then. */
   streamError(refusal: Refusal): string
+  /** What ends a whole stream; empty where the last event says so itself. */
+  readonly done: string
   /** The status line and headers of a stream go out before the first token. */
   readonly firstOpens: boolean
   /** `usage` of every chunk (continuous_usage_stats), and of the last one. */
@@ -67,21 +72,41 @@ export type Dialect = {
 
 export const quote = (text: string): string => JSON.stringify(text)
 
+export const DONE = 'data: [DONE]\n\n'
+
+/** What else the model could have said; made up, but always the same beside the same token. */
+const OTHERS = [' the', ',', ' a', '的', ' of', '.', ' and', '\n', ' to', '是']
+const LOGPROB = -0.125
+
+const entry = (token: string, rank: number) => ({
+  token,
+  logprob: LOGPROB - rank * 1.25,
+  bytes: [...Buffer.from(token)],
+})
+
+/** The chosen token first, then those less likely; `top` of them together. */
+const likeliest = (token: string, top: number) => {
+  const others = OTHERS.filter((other) => other !== token)
+  const start = token.length % others.length
+  return Array.from({ length: Math.min(top, others.length + 1) }, (_, rank) =>
+    entry(rank === 0 ? token : (others[(start + rank) % others.length] ?? ''), rank),
+  )
+}
+
 /** Log probabilities are made up, but have the shape: one entry a token. */
-export const chatLogprobs = (tokens: readonly string[] | null): unknown =>
-  tokens === null
+export const chatLogprobs = (made: Logprobs | null): unknown =>
+  made === null
     ? null
     : {
-        content: tokens.map((token) => ({
-          token,
-          logprob: -0.125,
-          bytes: [...Buffer.from(token)],
-          top_logprobs: [],
+        content: made.tokens.map((token) => ({
+          ...entry(token, 0),
+          top_logprobs: likeliest(token, made.top),
         })),
       }
 
-export const textLogprobs = (tokens: readonly string[] | null): unknown => {
-  if (tokens === null) return null
+export const textLogprobs = (made: Logprobs | null): unknown => {
+  if (made === null) return null
+  const { tokens, top } = made
   let offset = 0
   const offsets = tokens.map((token) => {
     offset += token.length
@@ -89,8 +114,12 @@ export const textLogprobs = (tokens: readonly string[] | null): unknown => {
   })
   return {
     text_offset: offsets,
-    token_logprobs: tokens.map(() => -0.125),
+    token_logprobs: tokens.map(() => LOGPROB),
     tokens,
-    top_logprobs: tokens.map((token) => ({ [token]: -0.125 })),
+    top_logprobs: tokens.map((token) =>
+      Object.fromEntries(
+        likeliest(token, Math.max(1, top)).map(({ token: text, logprob }) => [text, logprob]),
+      ),
+    ),
   }
 }

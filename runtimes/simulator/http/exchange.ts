@@ -58,11 +58,16 @@ export class Exchange {
   #open = 0
   #failed = false
 
-  constructor(service: Service, ask: Ask, response: EngineResponse) {
+  constructor(
+    service: Service,
+    ask: Ask,
+    response: EngineResponse,
+    dialect: Dialect = service.dialect,
+  ) {
     this.#service = service
     this.#ask = ask
     this.#response = response
-    this.#dialect = service.dialect
+    this.#dialect = dialect
     const { faults, clock } = service
     this.#faults = new RequestFaults(faults, clock.now(), ask.maxTokens * ask.n)
     this.#head = {
@@ -152,12 +157,12 @@ export class Exchange {
 
   #send(part: Part): void {
     const { kind } = this.#head
-    const { includeUsage, logprobs } = this.#ask
+    const { includeUsage, logprobs, topLogprobs } = this.#ask
     this.#writeHead()
     if (!part.opened) this.#opening(part)
     const { index, reasoning, content } = part
     const tool = part.tool === '' ? null : this.#toolPiece(part)
-    const tokens = logprobs ? part.tokens : null
+    const tokens = logprobs ? { tokens: part.tokens, top: topLogprobs } : null
     const end = part.ended ? ending(part) : null
     const choice = this.#dialect.piece(
       kind,
@@ -208,7 +213,7 @@ export class Exchange {
     if (this.#failed) {
       if (!stream || !this.#response.headersSent)
         sendJson(this.#response, this.#dialect.error(DEAD))
-      else this.#response.end(`${this.#dialect.streamError(DEAD)}data: [DONE]\n\n`)
+      else this.#response.end(this.#dialect.streamError(DEAD))
       return
     }
     const usage = this.#usage()
@@ -222,7 +227,7 @@ export class Exchange {
     }
     const last = this.#dialect.lastUsage(this.#head, usage)
     const tail = includeUsage ? this.#dialect.lastChunk(this.#head, '', last) : ''
-    this.#response.end(`${tail}data: [DONE]\n\n`)
+    this.#response.end(tail + this.#dialect.done)
   }
 
   #choice(part: Part): Choice {
@@ -238,7 +243,7 @@ export class Exchange {
         tool === null || part.tool === ''
           ? null
           : { ...tool, id: part.callId, arguments: part.tool },
-      logprobs: this.#ask.logprobs ? part.tokens : null,
+      logprobs: this.#ask.logprobs ? { tokens: part.tokens, top: this.#ask.topLogprobs } : null,
       ending: ending(part),
     }
   }
@@ -260,7 +265,7 @@ export class Exchange {
   #refuse(why: Refusal): void {
     if (this.#ask.stream && this.#service.settings.engine === 'sglang') {
       this.#writeHead()
-      this.#response.end(`${this.#dialect.streamError(why)}data: [DONE]\n\n`)
+      this.#response.end(this.#dialect.streamError(why))
     } else sendJson(this.#response, this.#dialect.error(why))
   }
 

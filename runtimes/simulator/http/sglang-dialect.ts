@@ -4,6 +4,7 @@ import {
   type Choice,
   chatLogprobs,
   type Dialect,
+  DONE,
   type Ending,
   type Head,
   type Piece,
@@ -62,7 +63,8 @@ const chunk = (head: Head, choices: string, usage: unknown): string =>
 
 export const sglangDialect = (settings: Settings): Dialect => ({
   error: errorOf,
-  streamError: (refusal) => `data: ${JSON.stringify({ error: flat(refusal) })}\n\n`,
+  streamError: (refusal) => `data: ${JSON.stringify({ error: flat(refusal) })}\n\n${DONE}`,
+  done: DONE,
   firstOpens: false,
   chunkUsage: (_head, usage) => usageOf(settings, usage),
   lastUsage: (_head, usage) => usageOf(settings, usage),

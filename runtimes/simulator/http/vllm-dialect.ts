@@ -7,6 +7,7 @@ import {
   type Choice,
   chatLogprobs,
   type Dialect,
+  DONE,
   type Ending,
   type Head,
   type Piece,
@@ -67,7 +68,8 @@ const errorOf = (refusal: Refusal): Reply => ({ status: refusal.status, body: bo
 
 export const vllmDialect = (settings: Settings, fingerprint: string): Dialect => ({
   error: errorOf,
-  streamError: (refusal) => `data: ${pythonJson(bodyOf(refusal))}\n\n`,
+  streamError: (refusal) => `data: ${pythonJson(bodyOf(refusal))}\n\n${DONE}`,
+  done: DONE,
   firstOpens: true,
   chunkUsage: (head, usage) => chunkUsage(settings, head, usage),
   lastUsage: (head, usage) => lastUsage(settings, head, usage),
