@@ -102,6 +102,8 @@ export type FinishedRequest = {
   readonly reasoningTokens: number | null
   readonly ttftMs: number | null
   readonly durationMs: number
+  /** Why a stand-in answered; absent: none did. */
+  readonly spillover?: SpillCause
 }
 
 export type ToGateway =

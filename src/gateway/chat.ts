@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { pickTarget } from '../core/balance.ts'
 import { readAsk, splice } from '../core/body.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import { chooseRoute } from '../core/stand-in.ts'
 import { PenstockError } from '../errors.ts'
 import { Exchange } from './forward.ts'
 import type { Caller } from './respond.ts'
@@ -11,6 +12,9 @@ import type { Ticket } from './ticket.ts'
 
 /** Request headers that engines can use; nothing else is passed on, keys and cookies least. */
 const FORWARDED = ['traceparent', 'tracestate'] as const
+
+/** Below what English, Chinese and code have: a prompt is rather taken for longer than it is. */
+const BYTES_PER_TOKEN = 2.5
 
 export type ChatStart = {
   readonly state: GatewayState
@@ -34,8 +38,13 @@ export const startChat = ({ state, ticket, headers, body, res, caller }: ChatSta
     throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
-  const route = state.table.route(ask.model, key)
+  const { route, cause } = chooseRoute(state.table.route(ask.model, key), {
+    deny: headers['x-penstock-spillover'] === 'deny',
+    draw: Math.random(),
+    tokens: Math.ceil(body.length / BYTES_PER_TOKEN),
+  })
   ticket.route = route
+  ticket.spillover = cause
   const target = choose(state, route)
   const renamed =
     route.servedModel === ask.model

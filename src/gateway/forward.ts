@@ -196,7 +196,7 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
   #nextTarget(error: Error): Target | null {
     const { target } = this.ticket
     if (target === null || this.#body === null || this.#attempts >= ATTEMPTS_MAX) return null
-    const current = this.#state.table.targetsOf(this.route.model)
+    const current = this.#state.table.targetsOf(this.route.deployment)
     const same = current.find(({ id, url }) => id === target.id && url === target.url) ?? null
     if (diedAfterReuse(error)) return same
     if (!CONNECT_CODES.has(codeOf(error))) return null

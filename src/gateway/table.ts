@@ -37,13 +37,19 @@ export class Table {
     )
   }
 
-  /** Replicas of a model as of now; none when the route is gone. */
-  targetsOf(model: string): readonly Target[] {
-    return this.#routes.get(model)?.targets ?? []
+  /** Replicas of a deployment as of now, also of one that is only a stand-in; none when gone. */
+  targetsOf(deployment: string): readonly Target[] {
+    const routes = this.snapshot.routes.flatMap((route) =>
+      route.standIn === undefined ? [route] : [route, route.standIn.route],
+    )
+    return routes.find((route) => route.deployment === deployment)?.targets ?? []
   }
 
   urls(): ReadonlySet<string> {
-    return new Set(this.snapshot.routes.flatMap(({ targets }) => targets.map(({ url }) => url)))
+    const targets = this.snapshot.routes.flatMap(({ targets, standIn }) =>
+      standIn === undefined ? targets : [...targets, ...standIn.route.targets],
+    )
+    return new Set(targets.map(({ url }) => url))
   }
 
   #unknown(model: string, key: GatewayKey): PenstockError {

@@ -4,7 +4,7 @@
  * `take` until then.
  */
 import type { Ask } from '../core/body.ts'
-import type { GatewayKey, GatewayRoute, Outcome, Target } from '../core/snapshot.ts'
+import type { GatewayKey, GatewayRoute, Outcome, SpillCause, Target } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
 import type { GatewayState } from './state.ts'
 
@@ -18,7 +18,10 @@ export class Ticket {
   readonly startedAtMs = performance.now()
   key: GatewayKey | null = null
   ask: Ask | null = null
+  /** Who answers: the route that was asked for, or its stand-in. */
   route: GatewayRoute | null = null
+  /** Why a stand-in answers; null: none does. */
+  spillover: SpillCause | null = null
   readonly #state: GatewayState
   readonly #acceptedAtMs = Date.now()
   #target: Target | null = null
@@ -78,6 +81,7 @@ export class Ticket {
       reasoningTokens: usage?.reasoningTokens ?? null,
       ttftMs: this.#firstTokenAtMs === null ? null : this.#firstTokenAtMs - this.startedAtMs,
       durationMs: performance.now() - this.startedAtMs,
+      ...(this.spillover === null ? {} : { spillover: this.spillover }),
     })
   }
 

@@ -1,0 +1,39 @@
+/**
+ * Whether a request goes to its route's stand-in. Control has decided how many (core/spillover);
+ * here one request is judged: may it, would it fit, is there somebody to answer.
+ */
+import type { GatewayRoute, SpillCause, StandIn, Target } from './snapshot.ts'
+
+export type SpillAsk = {
+  /** `x-penstock-spillover: deny`: rather a refusal than another model. */
+  readonly deny: boolean
+  /** A number in [0, 1) that the caller draws. */
+  readonly draw: number
+  /** Upper bound of prompt and answer, for the stand-in's context. */
+  readonly tokens: number
+}
+
+export type Choice = { readonly route: GatewayRoute; readonly cause: SpillCause | null }
+
+/** Before anything is sent: the route itself, or its stand-in with the cause. */
+export const chooseRoute = (route: GatewayRoute, ask: SpillAsk): Choice => {
+  const cause = route.targets.some(isReady) ? 'saturation' : 'unavailable'
+  const other = standInFor(route, cause, ask)
+  if (other === null) return { route, cause: null }
+  if (cause === 'saturation' && ask.draw >= other.fraction) return { route, cause: null }
+  return { route: other.route, cause }
+}
+
+/** The stand-in, if this request may go there for this cause and would be answered there. */
+export const standInFor = (
+  { standIn }: GatewayRoute,
+  cause: SpillCause,
+  { deny, tokens }: Omit<SpillAsk, 'draw'>,
+): StandIn | null => {
+  if (standIn === undefined || deny || !standIn.on.includes(cause)) return null
+  const { saturated, route } = standIn
+  if (saturated || tokens > route.context || !route.targets.some(isReady)) return null
+  return standIn
+}
+
+const isReady = ({ state }: Target): boolean => state === 'ready'
