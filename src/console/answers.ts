@@ -3,7 +3,15 @@
  * `satisfies` makes the compiler refuse a schema here that has drifted from them.
  */
 import { z } from 'zod'
-import type { ApplyEvent, CreatedKey, Issue, KeyView, PlanAnswer, Series } from '../core/admin.ts'
+import type {
+  ApplyEvent,
+  CreatedKey,
+  FaultAnswer,
+  Issue,
+  KeyView,
+  PlanAnswer,
+  Series,
+} from '../core/admin.ts'
 import type { FinishedRequest } from '../core/snapshot.ts'
 import type { ErrorBody } from '../errors.ts'
 import { PhaseSchema, PlanSchema } from './planned.ts'
@@ -56,6 +64,22 @@ export const ApplyEventSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('failed'), message: text }),
 ]) satisfies z.ZodType<ApplyEvent>
 
+const Setting = z.record(z.string(), z.union([text, number, z.null()]))
+
+const FaultAnswerSchema = z.strictObject({
+  replica: text,
+  rank: count,
+  node: text,
+  problem: text.nullable().describe('null: done'),
+  speed: number.describe('clock factor; 0: the rank did not say'),
+  count: count.describe('how many faults were added or cleared'),
+  faults: z
+    .array(z.strictObject({ id: count, on: z.boolean(), fault: Setting }))
+    .describe('on or to come; `startMs` counts from now'),
+}) satisfies z.ZodType<FaultAnswer>
+
+export const FaultAnswersSchema = z.strictObject({ ranks: z.array(FaultAnswerSchema) })
+
 export const ReplicasSchema = z.strictObject({ replicas: z.array(text) })
 
 export const KeyViewSchema = z.strictObject({
@@ -95,6 +119,10 @@ export const FinishedRequestSchema = z.strictObject({
   reasoningTokens: number.nullable(),
   ttftMs: number.nullable(),
   durationMs: number,
+  spillover: z
+    .enum(['tokens', 'saturation', 'unavailable'])
+    .exactOptional()
+    .describe('why a stand-in answered; absent: none did'),
 }) satisfies z.ZodType<FinishedRequest>
 
 export const RequestsSchema = z.strictObject({ requests: z.array(FinishedRequestSchema) })

@@ -3,7 +3,7 @@
  * it. Types are inferred from here; bounds keep a caller from holding the main thread.
  */
 import { z } from 'zod'
-import type { InputFiles, KeyRequest } from '../core/admin.ts'
+import type { FaultAsk, InputFiles, KeyRequest, RankScope } from '../core/admin.ts'
 import { PenstockError } from '../errors.ts'
 
 /** Bodies of the admin API, bytes: an inventory and a directory of manifests as text. */
@@ -45,6 +45,40 @@ export const KeyAsk = z.strictObject({
     .default(null)
     .describe('models that this key may call; null: every model'),
 }) satisfies z.ZodType<KeyRequest>
+
+const Scope = z
+  .strictObject({
+    deployment: z.string().max(40).nullable().default(null),
+    replica: z.int().min(0).max(9999).nullable().default(null),
+    rank: z.int().min(0).max(1023).nullable().default(null),
+    node: z.string().max(253).nullable().default(null),
+  })
+  .describe('which ranks; what is null does not narrow') satisfies z.ZodType<RankScope>
+
+const Setting = z
+  .record(z.string().max(32), z.union([z.string().max(64), z.number(), z.null()]))
+  .describe('`kind` and figures of one fault of the flight simulator; spans are simulated ms')
+
+export const FaultAskSchema = z.discriminatedUnion('do', [
+  z.strictObject({
+    do: z.literal('add'),
+    faults: z
+      .array(z.strictObject({ scope: Scope, fault: Setting }))
+      .min(1)
+      .max(1000),
+    sentAtMs: z
+      .number()
+      .nullable()
+      .default(null)
+      .describe('epoch ms from which `startMs` counts; null: now'),
+  }),
+  z.strictObject({
+    do: z.literal('clear'),
+    scope: Scope,
+    kind: z.string().max(32).nullable().default(null).describe('null: faults of every kind'),
+  }),
+  z.strictObject({ do: z.literal('list'), scope: Scope }),
+]) satisfies z.ZodType<FaultAsk>
 
 export const KeyPath = z.strictObject({ id: z.string().min(1).max(128) })
 

@@ -13,6 +13,7 @@ const ASKED = {
   RestartAsk: bodies.RestartAsk,
   DestroyAsk: bodies.DestroyAsk,
   KeyAsk: bodies.KeyAsk,
+  FaultAsk: bodies.FaultAskSchema,
 } as const
 
 const ANSWERED = {
@@ -20,6 +21,7 @@ const ANSWERED = {
   CreatedKey: answers.CreatedKeySchema,
   DeploymentView: fleet.DeploymentSchema,
   Error: answers.ErrorSchema,
+  FaultAnswers: answers.FaultAnswersSchema,
   FinishedRequest: answers.FinishedRequestSchema,
   Fit: FitSchema,
   FleetView: fleet.FleetSchema,

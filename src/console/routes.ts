@@ -15,6 +15,7 @@ export const leaving = (reply: FastifyReply): AbortSignal => {
 export const adminRoutes = (app: FastifyInstance, admin: AdminPort): void => {
   fleetRoutes(app, admin)
   operateRoutes(app, admin)
+  rehearseRoutes(app, admin)
   keyRoutes(app, admin)
 }
 
@@ -89,6 +90,21 @@ const operateRoutes = (app: FastifyInstance, admin: AdminPort): void => {
   app.post('/admin/v1/destroy', { onRequest, schema: destroy }, async (request) => {
     const { target } = bodies.read(bodies.DestroyAsk, request.body, 'body')
     return { replicas: await admin.destroy(target) }
+  })
+}
+
+const rehearseRoutes = (app: FastifyInstance, admin: AdminPort): void => {
+  const onRequest = adminOnly(admin)
+  const fault = operation({
+    id: 'rehearseFault',
+    summary: 'Add, list or clear faults of ranks that the flight simulator plays',
+    admin: true,
+    body: 'FaultAsk',
+    response: { 200: json('what each rank said', 'FaultAnswers') },
+  })
+  app.post('/admin/v1/rehearse/fault', { onRequest, schema: fault }, async (request, reply) => {
+    const ask = bodies.read(bodies.FaultAskSchema, request.body, 'body')
+    return { ranks: await admin.rehearseFault(ask, leaving(reply)) }
   })
 }
 

@@ -21,6 +21,7 @@ import { errorLine, PenstockError } from '../errors.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
 import type { DriverOf } from './operations.ts'
 import { progress } from './progress.ts'
+import { auditLine, rehearseFault } from './rehearse.ts'
 import type { Wanted } from './wanted.ts'
 
 const CHANGE_EVERY_MS = 250
@@ -75,6 +76,10 @@ export const adminPort = (options: AdminOptions): AdminPort => {
     },
     destroy: async (target) => destroy(options, target),
     logs: (ask, signal) => logs(options, ask, signal),
+    rehearseFault: async (ask, signal) => {
+      if (ask.do !== 'list') store.audit('admin', 'rehearse fault', auditLine(ask))
+      return rehearseFault(options, ask, signal)
+    },
     keys: () => store.keys(),
     createKey: (ask) => {
       const created = store.createKey(ask)

@@ -92,6 +92,47 @@ export type Series = {
   readonly points: readonly (readonly [number, number])[]
 }
 
+/** Which ranks are meant; null: any. */
+export type RankScope = {
+  readonly deployment: string | null
+  readonly replica: number | null
+  readonly rank: number | null
+  readonly node: string | null
+}
+
+/** A fault as the flight simulator reads it: `kind` and figures; the simulator is its judge. */
+export type FaultSetting = Readonly<Record<string, string | number | null>>
+
+/** What to do with the faults of rehearsed ranks. `startMs` of a fault counts from `sentAtMs`. */
+export type FaultAsk =
+  | {
+      readonly do: 'add'
+      readonly faults: readonly { readonly scope: RankScope; readonly fault: FaultSetting }[]
+      /** Epoch milliseconds; null: now. */
+      readonly sentAtMs: number | null
+    }
+  | { readonly do: 'clear'; readonly scope: RankScope; readonly kind: string | null }
+  | { readonly do: 'list'; readonly scope: RankScope }
+
+/** One rank's answer. */
+export type FaultAnswer = {
+  readonly replica: string
+  readonly rank: number
+  readonly node: string
+  /** Null: done. */
+  readonly problem: string | null
+  /** Clock factor of the rank; 0 when it did not say. */
+  readonly speed: number
+  /** How many faults were added or cleared. */
+  readonly count: number
+  /** Faults that are on or to come, `startMs` from now: of `list`. */
+  readonly faults: readonly {
+    readonly id: number
+    readonly on: boolean
+    readonly fault: FaultSetting
+  }[]
+}
+
 export type AdminPort = {
   fleet(): FleetView
   /** Calls back after a change, at most every 250 ms; returns the unsubscribe. */
@@ -110,6 +151,8 @@ export type AdminPort = {
     ask: { target: string; rank: number; lines: number; follow: boolean },
     signal: AbortSignal,
   ): AsyncIterable<string>
+  /** Throws not_found (no such rank runs), invalid_request (a real engine is meant). */
+  rehearseFault(ask: FaultAsk, signal: AbortSignal): Promise<readonly FaultAnswer[]>
   keys(): readonly KeyView[]
   createKey(ask: KeyRequest): CreatedKey
   /** Throws not_found. */

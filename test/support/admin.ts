@@ -3,6 +3,8 @@ import type {
   AdminPort,
   ApplyEvent,
   CreatedKey,
+  FaultAnswer,
+  FaultAsk,
   InputFiles,
   KeyRequest,
   KeyRole,
@@ -101,6 +103,11 @@ export class FakeAdmin implements AdminPort {
   logs(ask: LogAsk, signal: AbortSignal): AsyncIterable<string> {
     this.asked.push(ask)
     return this.logLines(ask, signal)
+  }
+
+  async rehearseFault(ask: FaultAsk): Promise<readonly FaultAnswer[]> {
+    this.asked.push(ask)
+    return []
   }
 
   keys(): readonly KeyView[] {
