@@ -35,6 +35,10 @@ const MIGRATIONS: readonly Migration[] = [
         what TEXT NOT NULL, detail TEXT NOT NULL
       ) STRICT;`,
   },
+  {
+    name: 'why a stand-in answered',
+    sql: 'ALTER TABLE requests ADD COLUMN spillover TEXT;',
+  },
 ]
 
 const SCHEMA_VERSION = MIGRATIONS.length

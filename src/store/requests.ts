@@ -5,7 +5,7 @@ import type { Database } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
 export const REQUESTS_MAX = 100_000
-/** 19 values a row; SQLite takes 32,766 in one statement. */
+/** 20 values a row; SQLite takes 32,766 in one statement. */
 const CHUNK = 500
 
 /** Token counts come from engines: one that is no count must not lose the batch it is in. */
@@ -35,6 +35,7 @@ const rowOf = (request: FinishedRequest) => ({
   reasoning_tokens: whole(request.reasoningTokens),
   ttft_ms: finite(request.ttftMs),
   duration_ms: finite(request.durationMs) ?? 0,
+  spillover: request.spillover ?? null,
 })
 
 const requestOf = (row: Selectable<Tables['requests']>): FinishedRequest => ({
@@ -57,6 +58,7 @@ const requestOf = (row: Selectable<Tables['requests']>): FinishedRequest => ({
   reasoningTokens: row.reasoning_tokens,
   ttftMs: row.ttft_ms,
   durationMs: row.duration_ms,
+  ...(row.spillover === null ? {} : { spillover: row.spillover }),
 })
 
 /**

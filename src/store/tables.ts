@@ -1,7 +1,7 @@
 /** The tables of penstock.db as kysely sees them. The SQL that makes them is in migrations.ts. */
 import type { Generated } from 'kysely'
 import type { KeyRole } from '../core/admin.ts'
-import type { Outcome } from '../core/snapshot.ts'
+import type { Outcome, SpillCause } from '../core/snapshot.ts'
 
 export type Tables = {
   keys: {
@@ -44,6 +44,7 @@ export type Tables = {
     reasoning_tokens: number | null
     ttft_ms: number | null
     duration_ms: number
+    spillover: SpillCause | null
   }
   audit: {
     seq: Generated<number>

@@ -29,6 +29,11 @@ export const declare = () => {
     consumerTokens: counter('consumer_tokens_total', 'Tokens used.', ['consumer', 'kind']),
     ttft: histogram('time_to_first_token_seconds', 'Accepted to first token.', TTFT_BUCKETS),
     duration: histogram('request_duration_seconds', 'Accepted to ended.', DURATION_BUCKETS),
+    spilled: counter('spillover_total', 'Requests that a stand-in answered, by cause.', [
+      'from',
+      'to',
+      'reason',
+    ]),
     threadRestarts: counter('gateway_thread_restarts_total', 'Gateway threads replaced.', []),
     fleet: declareFleet(registry),
   }

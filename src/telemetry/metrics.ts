@@ -71,6 +71,10 @@ const count = (metrics: Declarations, request: FinishedRequest, labels: Labels):
   const status = `${Math.floor(request.status / 100)}xx`
   metrics.requests.inc({ route, status, outcome: request.outcome })
   metrics.consumerRequests.inc({ consumer })
+  if (request.spillover !== undefined) {
+    const to = request.deployment ?? 'none'
+    metrics.spilled.inc({ from: route, to, reason: request.spillover })
+  }
   // Figures come from engines in the end; prom-client throws at what is no number.
   if (Number.isFinite(request.durationMs)) {
     metrics.duration.observe({ route }, request.durationMs / 1000)

@@ -228,3 +228,11 @@ test('the files are for their owner only, whatever the umask', async () => {
     expect(mode(name), name).toBe('600')
   }
 })
+
+test('why a stand-in answered is kept; a request that none answered says nothing of it', async () => {
+  const { store } = await opened()
+  store.recordRequests([finished('r1', { spillover: 'saturation' }), finished('r2')])
+  const [newest, older] = await store.recentRequests(2)
+  expect(older?.spillover).toBe('saturation')
+  expect(newest).not.toHaveProperty('spillover')
+})
