@@ -10,6 +10,7 @@ import { logs } from './logs.ts'
 import { EXIT, type ExitCode, say } from './output.ts'
 import { plan } from './plan.ts'
 import { loadOptions } from './rehearse-ask.ts'
+import { faultOptions, rehearseFault } from './rehearse-fault.ts'
 import { rehearseLoad } from './rehearse-load.ts'
 import { destroy, restart } from './replicas.ts'
 import { serve } from './serve.ts'
@@ -53,7 +54,9 @@ export const run = async (argv: readonly string[]): Promise<ExitCode> => {
     .exitOverride()
     .showHelpAfterError('(--help shows what there is)')
   const keys = program.command('keys').description('create, list and revoke API keys')
-  const rehearse = program.command('rehearse').description('rehearse load on a running Penstock')
+  const rehearse = program
+    .command('rehearse')
+    .description('rehearse load and faults on a running Penstock')
   const parents: Readonly<Record<string, Command>> = { keys, rehearse }
   const verb = (name: string, description: string): Command => {
     const [first = '', second] = name.split(' ')
@@ -177,4 +180,6 @@ const declareFleet = (verb: Verb, does: Does): void => {
 const declareRehearse = (verb: Verb, does: Does): void => {
   const load = loadOptions(verb('rehearse load', 'send synthetic load, sum up what callers saw'))
   does(load, (settings, flags) => rehearseLoad(settings, flags.given))
+  const fault = faultOptions(verb('rehearse fault', 'make something go wrong: a kind, list, clear'))
+  does(fault, (settings, flags, words) => rehearseFault(settings, flags.given, words))
 }

@@ -24,7 +24,8 @@ export type Rank = {
 
 const refuse = (message: string): Answer => ({ ok: false, message })
 
-const DAY_MS = 86_400_000
+/** A timeline of a month that is still sent; beyond that two clocks disagree. */
+const SENT_AGO_MS_MAX = 31 * 86_400_000
 
 /** Never throws; a message that is wrong in any part changes nothing. */
 export const answerTo = (text: string, rank: Rank): Answer => {
@@ -63,7 +64,7 @@ const add = (message: Message, { schedule, now, epochMs }: Rank): Answer => {
     return refuse('add: sentAtMs: Unix milliseconds')
   }
   const agoMs = sentAtMs === undefined ? 0 : epochMs() - sentAtMs
-  if (Math.abs(agoMs) > DAY_MS) {
+  if (Math.abs(agoMs) > SENT_AGO_MS_MAX) {
     return refuse(`add: sentAtMs is ${Math.round(agoMs / 1000)} s from this machine's clock`)
   }
   const zeroMs = now(agoMs)
