@@ -1,7 +1,8 @@
 /**
  * The shell around the step loop: one timer for all requests. It runs steps when their simulated
- * end has come; when the machine is behind, several steps run at once and their tokens leave in
- * one chunk, in order.
+ * end has come, then sends what they gave, both in slices, so that a wave of ten thousand chunks
+ * keeps no new request and no probe waiting. Steps go first: when the machine is behind, tokens of
+ * several steps leave in one chunk, in order, as those of a busy API server do.
  */
 import type { SimulatedClock } from './clock.ts'
 import type { Engine, StepResult } from './physics/engine.ts'
@@ -15,8 +16,13 @@ export type SequenceListener = {
   flush(): void
 }
 
-/** How long steps may run in a row before other work gets a turn, real milliseconds. */
-const BURST_MS = 15
+/**
+ * How long steps, and then sending, may go on before other work gets a turn, real milliseconds.
+ * Short, because libuv accepts one connection a turn: 2 ms let some hundreds a second come in.
+ */
+const TURN_MS = 2
+/** Chunks between two looks at the clock: some tens of microseconds each. */
+const LOOK_EVERY = 32
 
 /** With no more answers than this a chunk carries one token, as a real engine's does. */
 const ONE_EACH_MAX = 64
@@ -33,6 +39,8 @@ export class Runner {
   #next: (() => void) | null = null
   #cursorMs = 0
   #frozen = false
+  /** Real milliseconds by which steps are ahead of sending. */
+  #steppedMs = 0
 
   constructor(
     engine: Engine,
@@ -71,7 +79,7 @@ export class Runner {
   abort(sequence: Sequence, reason: FinishReason = 'abort'): void {
     if (sequence.state === 'finished') return
     this.engine.abort(sequence, this.clock.now(), reason)
-    this.#end(sequence)
+    this.#forget(sequence)
     this.#wake()
   }
 
@@ -84,9 +92,11 @@ export class Runner {
     }
   }
 
+  /** What the engine has computed still leaves. */
   freeze(): void {
     this.#frozen = true
     this.#stopTimers()
+    this.#flush(null)
   }
 
   stop(): void {
@@ -103,31 +113,50 @@ export class Runner {
   #pump(): void {
     this.#stopTimers()
     if (this.#frozen) return
-    const began = this.clock.realNow()
+    const nextMs = this.#steppedMs > 0 ? this.#cursorMs : this.#stepsDue()
+    this.#flush(TURN_MS)
+    const waitMs = nextMs === null ? 0 : nextMs - this.clock.now()
+    if (this.#dirty.size > 0 || (nextMs !== null && waitMs <= 0)) this.#wake()
+    else if (nextMs !== null) {
+      this.#next = this.clock.after(waitMs, () => this.#pump())
+    }
+  }
+
+  /** Runs the steps whose end has come, for a turn; says when the next one ends, if any. */
+  #stepsDue(): number | null {
+    const beganMs = this.clock.realNow()
     for (;;) {
       const endsMs = this.engine.endsMs ?? this.#begin()
       if (endsMs === null) {
         this.#onIdle()
-        break
+        return null
       }
-      const now = this.clock.now()
-      if (endsMs > now) {
-        this.#next = this.clock.after(endsMs - now, () => this.#pump())
-        break
-      }
+      if (endsMs > this.clock.now()) return endsMs
       this.#dispatch(this.engine.finish())
-      if (this.#dirty.size <= ONE_EACH_MAX) this.#flush()
-      if (this.clock.realNow() - began > BURST_MS) {
-        this.#next = this.clock.soon(() => this.#pump())
-        break
-      }
+      if (this.#dirty.size <= ONE_EACH_MAX) this.#flush(null)
+      const lastedMs = this.clock.realNow() - beganMs
+      if (lastedMs <= TURN_MS) continue
+      // Sending gets as long as the steps had; the look after that begins the step that follows.
+      this.#steppedMs = lastedMs
+      return this.#cursorMs
     }
-    this.#flush()
   }
 
-  #flush(): void {
-    for (const listener of this.#dirty) listener.flush()
-    this.#dirty.clear()
+  /** Those who have waited longest first, for a turn; null: all of them. */
+  #flush(turnMs: number | null): void {
+    const beganMs = this.clock.realNow()
+    let sent = 0
+    for (const listener of this.#dirty) {
+      this.#dirty.delete(listener)
+      listener.flush()
+      sent += 1
+      if (turnMs === null || sent % LOOK_EVERY !== 0) continue
+      const lastedMs = this.clock.realNow() - beganMs
+      if (lastedMs <= turnMs) continue
+      this.#steppedMs -= lastedMs
+      return
+    }
+    this.#steppedMs = 0
   }
 
   /** Steps follow without a gap while there is work: lateness of timers does not add up. */
@@ -149,15 +178,18 @@ export class Runner {
       this.#dirty.add(listener)
     }
     for (const sequence of result.finished) {
-      const listener = this.#listeners.get(sequence)
-      this.#end(sequence)
-      listener?.finished(sequence)
+      this.#forget(sequence)?.finished(sequence)
     }
   }
 
-  #end(sequence: Sequence): void {
-    if (!this.#listeners.delete(sequence)) return
+  /** Its listener hears no more of it, flushes included; what has gathered leaves with the end. */
+  #forget(sequence: Sequence): SequenceListener | undefined {
+    const listener = this.#listeners.get(sequence)
+    if (listener === undefined) return undefined
+    this.#listeners.delete(sequence)
+    this.#dirty.delete(listener)
     this.#onEnd(sequence)
+    return listener
   }
 
   #stopTimers(): void {
