@@ -1,5 +1,6 @@
 /** The two sides of a request being answered: the exchange holds the sockets, the answer relays. */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import type { Rename } from '../core/reasoning.ts'
 import type { GatewayRoute } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
 import { baseHeaders, type Caller, type Failure, type Headers } from './respond.ts'
@@ -12,6 +13,8 @@ export type Line = {
   readonly ticket: Ticket
   readonly route: GatewayRoute
   readonly keepAliveMs: number
+  /** A stand-in on another engine: its thinking goes out under the name that was expected. */
+  readonly rename: Rename | null
   /** Writes to the client and stops reading the engine until the client has caught up. */
   write(bytes: Uint8Array | string): void
   /** The answer is over: books are closed, and the engine is cut off if it still sends. */

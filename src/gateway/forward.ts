@@ -6,6 +6,7 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { pickTarget } from '../core/balance.ts'
+import { type Rename, reasoningRename } from '../core/reasoning.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
@@ -52,6 +53,7 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
   readonly ticket: Ticket
   readonly route: GatewayRoute
   readonly keepAliveMs: number
+  readonly rename: Rename | null
   readonly #state: GatewayState
   readonly #path: string
   readonly #headers: string[]
@@ -74,6 +76,7 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
     this.ticket = start.ticket
     this.route = start.route
     this.keepAliveMs = start.state.table.snapshot.keepAliveMs
+    this.rename = renameFor(start)
     this.#state = start.state
     this.#path = start.path
     this.#headers = start.headers
@@ -249,3 +252,8 @@ const codeOf = (error: Error): string =>
   'code' in error && typeof error.code === 'string' ? error.code : ''
 
 const seconds = (ms: number): string => `${Math.round(ms / 100) / 10} s`
+
+const renameFor = ({ state, ticket, route }: ExchangeStart): Rename | null => {
+  if (ticket.spillover === null || ticket.ask === null) return null
+  return reasoningRename(state.table.engineOf(ticket.ask.model) ?? '', route.engine)
+}

@@ -11,6 +11,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { engineErrorEvent } from '../core/engine-error.ts'
+import { renamed } from '../core/reasoning.ts'
 import { fieldsOf, SseScanner } from '../core/sse.ts'
 import { ABORTED, type Ending, StreamWatch } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
@@ -150,7 +151,8 @@ export class StreamAnswer implements Answer {
       this.#line.res.writeHead(200, headers)
     }
     this.#lastWriteAtMs = nowMs
-    this.#line.write(bytes)
+    const { rename } = this.#line
+    this.#line.write(rename === null || typeof bytes === 'string' ? bytes : renamed(bytes, rename))
   }
 
   #finish(): void {

@@ -37,6 +37,11 @@ export class Table {
     )
   }
 
+  /** The engine behind a model name; null when the route is gone. */
+  engineOf(model: string): string | null {
+    return this.#routes.get(model)?.engine ?? null
+  }
+
   /** Replicas of a deployment as of now, also of one that is only a stand-in; none when gone. */
   targetsOf(deployment: string): readonly Target[] {
     const routes = this.snapshot.routes.flatMap((route) =>

@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { engineError } from '../core/engine-error.ts'
+import { renamed } from '../core/reasoning.ts'
 import { ABORTED, type Ending, endingOfBody } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
@@ -68,11 +69,13 @@ export class WholeAnswer implements Answer {
       this.#refused(failureOf(new PenstockError('upstream_error', message)))
       return
     }
+    const { rename } = this.#line
+    const sent = rename === null ? body : renamed(body, rename)
     const headers = answerHeaders(this.#line)
     headers['content-type'] = this.#contentType
-    headers['content-length'] = body.length
+    headers['content-length'] = sent.length
     res.writeHead(200, headers)
-    res.end(body)
+    res.end(sent)
     this.#line.finish({ status: 200, outcome: 'ok', reason: ending.finishReason ?? 'stop' }, ending)
   }
 

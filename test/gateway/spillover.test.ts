@@ -1,7 +1,7 @@
 /** A stand-in answers: when, for whom, and that the caller is told. */
 import { afterEach, describe, expect, test } from 'vitest'
 import type { StandIn, TargetState } from '../../src/core/snapshot.ts'
-import { completion, type Engine, JSON_TYPE, startEngine } from '../support/engine.ts'
+import { completion, type Engine, JSON_TYPE, SSE, startEngine } from '../support/engine.ts'
 import {
   chatBody,
   closeAll,
@@ -92,4 +92,37 @@ describe('a stand-in', () => {
     expect((await post(url, long)).headers.get('x-penstock-model')).toBe('deepseek-r1')
     expect(large.seen).toHaveLength(1)
   })
+})
+
+test('thinking comes under the name of the engine that was asked, streamed or not', async () => {
+  const thinking = (stream: boolean) =>
+    stream
+      ? [
+          'data: {"choices":[{"index":0,"delta":{"reasoning":"because"}}]}\n\n',
+          'data: {"choices":[{"index":0,"delta":{"content":"\\"reasoning\\":"},"finish_reason":"stop"}]}\n\n',
+          'data: [DONE]\n\n',
+        ]
+      : ['{"choices":[{"message":{"reasoning":"because"},"finish_reason":"stop"}]}']
+  for (const stream of [true, false]) {
+    const small = closeLater(
+      await startEngine(() => ({
+        headers: stream ? SSE : JSON_TYPE,
+        steps: thinking(stream).map((send) => ({ send })),
+      })),
+    )
+    const standIn: StandIn = {
+      on: ['unavailable'],
+      fraction: 0,
+      reason: '',
+      saturated: false,
+      route: routeOf([targetOf(small.url)]),
+    }
+    const route = routeOf([], { model: 'deepseek-r1', deployment: 'r1', engine: 'sglang', standIn })
+    const gateway = await startTestGateway(snapshotOf([route]))
+    closeLater(gateway.handle)
+    const answer = await (
+      await post(gateway.url, chatBody({ model: 'deepseek-r1', stream }))
+    ).text()
+    expect(answer).toBe(thinking(stream).join('').replace('"reasoning":"', '"reasoning_content":"'))
+  }
 })
