@@ -69,8 +69,8 @@ const readItem = (item: Located, yaml: YamlText, reading: Reading): void => {
     reading.issues.push(problem(item.at, '', 'expected a fault with `at` and `kind`'))
     return
   }
-  const named = [...item.entries].map(([key, entry]) => [dashed(key), entry] as const)
-  const places = new Map(named.map(([key, entry]) => [key, entry.keyAt]))
+  const named = [...item.entries].map(([key, entry]) => [dashed(key), { ...entry, key }] as const)
+  const places = new Map(named)
   const answer = readEntry(new Map(named.map(([key, { node }]) => [key, node.value])))
   if (!places.has('at')) reading.issues.push(problem(item.at, 'at', 'missing: when it begins'))
   if (answer.ok) {
@@ -79,7 +79,8 @@ const readItem = (item: Located, yaml: YamlText, reading: Reading): void => {
     return
   }
   for (const { field, message } of answer.problems) {
-    reading.issues.push(problem(places.get(field) ?? item.at, field, message))
+    const { keyAt = item.at, key = field } = places.get(field) ?? {}
+    reading.issues.push(problem(keyAt, key, message))
   }
 }
 
