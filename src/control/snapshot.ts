@@ -1,4 +1,5 @@
 /** What the gateway threads need to know, from the fleet: immutable and whole. */
+import { limitsOf } from '../core/limits.ts'
 import type { Deployment, Gateway } from '../core/manifest.ts'
 import type { EngineSignal } from '../core/runtime.ts'
 import { STALE_MS } from '../core/signals.ts'
@@ -55,6 +56,7 @@ const gatewayRoute = (ask: SnapshotAsk, route: Route): GatewayRoute | null => {
     stallTimeoutMs: route.stallTimeout,
     targets: records.flatMap((record) => target(ask, record)),
     why: why(deployment, records),
+    limits: limitsOf(route),
   }
 }
 

@@ -95,6 +95,19 @@ export type Ask = {
   readonly choices: number
   /** Where the object begins: a byte order mark before it is not sent on. */
   readonly start: number
+  /** The larger of `max_tokens` and `max_completion_tokens`; null: neither is a number. */
+  readonly maxTokens: number | null
+  readonly usage: UsageAsk
+}
+
+/** What the client wants to hear of usage in a stream. */
+export type UsageAsk = {
+  /** `stream_options` in the body. */
+  readonly range: Range | null
+  /** `include_usage`: a last chunk with the usage. */
+  readonly last: boolean
+  /** `continuous_usage_stats`: usage in every chunk. */
+  readonly each: boolean
 }
 
 /** What the gateway needs to know of a request, or why it is refused. */
@@ -116,7 +129,28 @@ export const readAsk = (bytes: Uint8Array): Ask | { message: string; param: stri
     stream,
     choices: typeof choices === 'number' ? choices : 1,
     start: scan.start,
+    maxTokens: maxTokensOf(bytes, scan.fields),
+    usage: usageAskOf(bytes, scan.fields.stream_options),
   }
+}
+
+const maxTokensOf = (bytes: Uint8Array, fields: Fields<TrackedKey>): number | null => {
+  const caps = [fields.max_tokens, fields.max_completion_tokens]
+    .map((range) => (range === undefined ? null : valueAt(bytes, range)))
+    .filter((cap) => typeof cap === 'number' && Number.isSafeInteger(cap) && cap > 0)
+    .map(Number)
+  return caps.length === 0 ? null : Math.max(...caps)
+}
+
+const usageAskOf = (bytes: Uint8Array, range: Range | undefined): UsageAsk => {
+  if (range === undefined) return { range: null, last: false, each: false }
+  const value: unknown = valueAt(bytes, range)
+  const wants = (name: string): boolean =>
+    typeof value === 'object' &&
+    value !== null &&
+    Object.entries(value).some(([key, wanted]) => key === name && wanted === true)
+  const last = wants('include_usage')
+  return { range, last, each: last && wants('continuous_usage_stats') }
 }
 
 const refuse = (message: string, param: string | null = null) =>

@@ -3,6 +3,8 @@
  * structured clone. A snapshot is immutable and whole; a newer one replaces it.
  */
 
+import type { GatewayLimit } from './limits.ts'
+
 /** Replicas are counted in shared memory; a slot is a replica's row there. */
 export const MAX_SLOTS = 4096
 export const MAX_THREADS = 64
@@ -34,6 +36,8 @@ export type GatewayRoute = {
   readonly targets: readonly Target[]
   /** What is going on when no target is ready, for the 503 body: `rank 1 is loading weights`. */
   readonly why: string
+  /** Absent: none. */
+  readonly limits?: readonly GatewayLimit[]
   /** Absent: this route has no stand-in. */
   readonly standIn?: StandIn
 }

@@ -40,6 +40,7 @@ export const answerHeaders = ({ caller, ticket, route }: Line): Record<string, s
   const headers = baseHeaders(caller)
   headers['x-penstock-model'] = route.servedModel
   if (ticket.target !== null) headers['x-penstock-replica'] = ticket.target.id
+  Object.assign(headers, ticket.rateHeaders())
   if (ticket.spillover !== null) headers['x-penstock-spillover'] = ticket.spillover
   return headers
 }

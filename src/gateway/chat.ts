@@ -6,6 +6,7 @@ import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { chooseRoute } from '../core/stand-in.ts'
 import { PenstockError } from '../errors.ts'
 import { Exchange } from './forward.ts'
+import { type Asker, reserve } from './reserve.ts'
 import type { Caller } from './respond.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
@@ -19,26 +20,29 @@ const BYTES_PER_TOKEN = 2.5
 export type ChatStart = {
   readonly state: GatewayState
   readonly ticket: Ticket
-  readonly headers: IncomingHttpHeaders
+  readonly asker: Asker
   readonly body: Uint8Array
   readonly res: ServerResponse
   readonly caller: Caller
 }
 
 /** Starts the exchange, or throws the refusal; nothing has been written then. */
-export const startChat = ({ state, ticket, headers, body, res, caller }: ChatStart): void => {
+export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart): void => {
+  const { headers } = asker
   const ask = readAsk(body)
   if ('message' in ask) {
     throw new PenstockError('invalid_request', ask.message, refusedParam(ask.param))
   }
   ticket.ask = ask
+  ticket.bodyBytes = body.length
   const { key } = ticket
   // The body may have taken longer to arrive than the drain to begin.
   if (state.draining) {
     throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
-  const { route, cause } = chooseRoute(state.table.route(ask.model, key), {
+  const asked = state.table.route(ask.model, key)
+  const { route, cause } = chooseRoute(asked, {
     deny: headers['x-penstock-spillover'] === 'deny',
     draw: Math.random(),
     tokens: Math.ceil(body.length / BYTES_PER_TOKEN),
@@ -46,6 +50,7 @@ export const startChat = ({ state, ticket, headers, body, res, caller }: ChatSta
   ticket.route = route
   ticket.spillover = cause
   const target = choose(state, route)
+  reserve(state, { ticket, route: asked, ask, key, asker })
   const renamed =
     route.servedModel === ask.model
       ? body

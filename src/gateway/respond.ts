@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { EngineError } from '../core/engine-error.ts'
 import { type ErrorBody, type ErrorCode, errorBody, PenstockError } from '../errors.ts'
+import { RateLimited } from './rate-limited.ts'
 
 export type Headers = Readonly<Record<string, string | number>>
 export type Failure = {
@@ -20,7 +21,7 @@ export type Caller = { readonly id: string; readonly origin: boolean }
 
 const EXPOSED =
   'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
-  'retry-after-ms, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
+  'retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
   'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
   'x-ratelimit-reset-tokens'
 
@@ -70,6 +71,15 @@ export const failureOf = (error: unknown): Failure => {
   if (!(error instanceof PenstockError)) {
     const message = 'the gateway failed on this request'
     return { status: 500, body: errorBody('internal_error', message), headers: {}, reason: 'bug' }
+  }
+  if (error instanceof RateLimited) {
+    const { error: body } = errorBody(error.code, error.message)
+    return {
+      status: error.status,
+      body: { error: { ...body, type: error.type } },
+      headers: error.headers(),
+      reason: error.code,
+    }
   }
   const { code, message, status, place } = error
   return {

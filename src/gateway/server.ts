@@ -100,7 +100,7 @@ const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
       startChat({
         state,
         ticket,
-        headers: request.headers,
+        asker: { headers: request.headers, ip: request.ip, url: request.url },
         body: body instanceof Uint8Array ? body : new Uint8Array(0),
         res: reply.raw,
         caller: callerOf(request),

@@ -1,5 +1,7 @@
 /** What one gateway thread holds: the newest snapshot, its pools, and the requests it serves. */
+import { Estimator } from '../core/estimate.ts'
 import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
+import type { Limits } from './limits.ts'
 import { Pools } from './pools.ts'
 import { RunningList } from './running.ts'
 import type { SharedCounts } from './shared.ts'
@@ -11,6 +13,7 @@ export const TICK_MS = 100
 type Setup = {
   readonly thread: number
   readonly counts: SharedCounts
+  readonly limits: Limits
   readonly snapshot: GatewaySnapshot
   /** Epoch seconds at which Penstock started, the same in all threads. */
   readonly startedAtSeconds: number
@@ -20,6 +23,8 @@ type Setup = {
 export class GatewayState {
   readonly thread: number
   readonly counts: SharedCounts
+  readonly limits: Limits
+  readonly estimator = new Estimator()
   readonly startedAtSeconds: number
   readonly report: (request: FinishedRequest) => void
   readonly pools = new Pools()
@@ -27,9 +32,10 @@ export class GatewayState {
   draining = false
   #table: Table
 
-  constructor({ thread, counts, snapshot, startedAtSeconds, report }: Setup) {
+  constructor({ thread, counts, limits, snapshot, startedAtSeconds, report }: Setup) {
     this.thread = thread
     this.counts = counts
+    this.limits = limits
     this.startedAtSeconds = startedAtSeconds
     this.report = report
     this.#table = new Table(snapshot)

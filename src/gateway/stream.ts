@@ -70,7 +70,10 @@ export class StreamAnswer implements Answer {
     const { bytes, events } = step
     for (const event of events) {
       const kind = this.#watch.see(bytes, event)
-      if (kind === 'token') this.#line.ticket.firstToken(nowMs)
+      if (kind === 'token') {
+        this.#line.ticket.firstToken(nowMs)
+        this.#line.ticket.token()
+      }
       if (kind === 'error') {
         if (event.start > 0) this.#send(bytes.subarray(0, event.start), nowMs)
         const { data } = fieldsOf(bytes, event)

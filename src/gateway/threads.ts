@@ -13,6 +13,7 @@ import {
   type ToGateway,
 } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
+import { LimitSlots } from './limit-slots.ts'
 import { SharedCounts } from './shared.ts'
 import type { WorkerSetup } from './worker.ts'
 
@@ -70,6 +71,7 @@ class Gateway implements GatewayHandle {
   readonly threads: number
   readonly #start: GatewayStart
   readonly #counts: SharedCounts
+  readonly #limits: LimitSlots
   readonly #workers = new Map<number, Worker>()
   readonly #restarts = new Set<NodeJS.Timeout>()
   readonly #startedAtSeconds = Math.floor(Date.now() / 1000)
@@ -83,6 +85,7 @@ class Gateway implements GatewayHandle {
     this.#port = start.port
     this.threads = threads
     this.#counts = new SharedCounts(threads)
+    this.#limits = new LimitSlots(threads)
   }
 
   get port(): number {
@@ -157,6 +160,7 @@ class Gateway implements GatewayHandle {
       thread,
       threads: this.threads,
       counts: this.#counts.buffer,
+      limits: this.#limits.buffer,
       snapshot: this.#snapshot,
       startedAtSeconds: this.#startedAtSeconds,
     }
@@ -201,6 +205,7 @@ class Gateway implements GatewayHandle {
   /** A thread is gone. Unless we wanted that, another takes its place. */
   #ended(thread: number, cause: string, crashes: number): void {
     this.#counts.clear(thread)
+    this.#limits.clear(thread)
     if (this.#draining !== null) return
     const afterMs = Math.min(RESTART_MS_MAX, RESTART_MS * 2 ** crashes)
     const why = cause === '' ? 'no error was given' : cause

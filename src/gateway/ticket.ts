@@ -5,10 +5,15 @@
  */
 import type { Ask } from '../core/body.ts'
 import type { GatewayKey, GatewayRoute, Outcome, SpillCause, Target } from '../core/snapshot.ts'
-import type { Ending } from '../core/usage.ts'
+import type { Ending, Usage } from '../core/usage.ts'
+import type { Reservation } from './limits.ts'
+import { standingHeaders } from './rate-limited.ts'
 import type { GatewayState } from './state.ts'
 
 export type Finish = { readonly status: number; readonly outcome: Outcome; readonly reason: string }
+
+/** Outcomes for which an engine that has shown nothing has done nothing. */
+const FRUITLESS: ReadonlySet<Outcome> = new Set(['refused', 'upstream_error'])
 
 const NO_ENDING: Ending = { finishReason: null, usage: null }
 
@@ -22,6 +27,12 @@ export class Ticket {
   route: GatewayRoute | null = null
   /** Why a stand-in answers; null: none does. */
   spillover: SpillCause | null = null
+  /** Of the limits; null where none applies. */
+  reservation: Reservation | null = null
+  /** Bytes of the body, for the estimate to learn from. */
+  bodyBytes = 0
+  /** Tokens that a stream has shown so far: at least one an event. */
+  produced = 0
   readonly #state: GatewayState
   readonly #acceptedAtMs = Date.now()
   #target: Target | null = null
@@ -61,6 +72,7 @@ export class Ticket {
     this.#finished = true
     this.#release()
     const { usage } = ending
+    this.#settle(outcome, usage)
     this.#state.report({
       id: this.id,
       acceptedAtMs: this.#acceptedAtMs,
@@ -82,6 +94,49 @@ export class Ticket {
       ttftMs: this.#firstTokenAtMs === null ? null : this.#firstTokenAtMs - this.startedAtMs,
       durationMs: performance.now() - this.startedAtMs,
       ...(this.spillover === null ? {} : { spillover: this.spillover }),
+    })
+  }
+
+  /** The limits' headers, for any answer after the reservation. */
+  rateHeaders(): Readonly<Record<string, string | number>> {
+    return this.reservation === null ? {} : standingHeaders(this.reservation.standings)
+  }
+
+  /** A stream has shown another token, or several. */
+  token(): void {
+    this.produced += 1
+    this.reservation?.produced(this.produced)
+  }
+
+  #settle(outcome: Outcome, usage: Usage | null): void {
+    this.#learn(usage)
+    if (this.reservation === null) return
+    const { expected } = this.reservation
+    if (usage !== null && usage.promptTokens !== null) {
+      const { promptTokens: prompt, completionTokens } = usage
+      this.reservation.settle({ prompt, completion: completionTokens ?? this.produced })
+    } else if (this.#target === null || (this.produced === 0 && FRUITLESS.has(outcome))) {
+      this.reservation.settle({ prompt: 0, completion: 0 })
+    } else if (this.ask?.stream === true) {
+      this.reservation.settle({ prompt: expected.prompt, completion: this.produced })
+    } else {
+      // Cut off or too large to be read: what the engine did is unknown.
+      this.reservation.settle(null)
+    }
+  }
+
+  #learn(usage: Usage | null): void {
+    const { key, ask, route, bodyBytes } = this
+    if (usage === null || key === null || ask === null || route === null) return
+    const { promptTokens, completionTokens } = usage
+    if (promptTokens === null || bodyBytes === 0) return
+    this.#state.estimator.learn({
+      key: key.id,
+      model: `${route.deployment} ${this.path}`,
+      bodyBytes,
+      choices: ask.choices,
+      promptTokens,
+      completionTokens: completionTokens ?? 0,
     })
   }
 

@@ -3,6 +3,8 @@ import { Server as NetServer } from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { FromGateway, GatewaySnapshot, ToGateway } from '../core/snapshot.ts'
 import { drain } from './drain.ts'
+import { LimitSlots } from './limit-slots.ts'
+import { Limits } from './limits.ts'
 import { BATCH_AGE_MS, Reports } from './reports.ts'
 import { buildServer } from './server.ts'
 import { SharedCounts } from './shared.ts'
@@ -14,6 +16,7 @@ export type WorkerSetup = {
   readonly thread: number
   readonly threads: number
   readonly counts: SharedArrayBuffer
+  readonly limits: SharedArrayBuffer
   readonly snapshot: GatewaySnapshot
   readonly startedAtSeconds: number
 }
@@ -29,7 +32,10 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
     () => counts.reportsTaken(thread),
   )
   const report = reports.add.bind(reports)
-  const state = new GatewayState({ thread, counts, snapshot, startedAtSeconds, report })
+  const slots = new LimitSlots(setup.threads, setup.limits)
+  // The process's clock, not the thread's: times in the slots are compared between threads.
+  const limits = new Limits({ slots, thread, now: () => process.hrtime.bigint() })
+  const state = new GatewayState({ thread, counts, limits, snapshot, startedAtSeconds, report })
   const app = buildServer(state, (error) => console.error(`gateway thread ${thread}:`, error))
   const { server } = app
   server.on('error', (error: NodeJS.ErrnoException) =>

@@ -1,0 +1,76 @@
+/** A request's reservation: on whom each limit counts, and how much is expected. */
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Ask } from '../core/body.ts'
+import type { GatewayKey, GatewayRoute } from '../core/snapshot.ts'
+import type { GatewayState } from './state.ts'
+import type { Ticket } from './ticket.ts'
+
+/** A header or cookie may be long; it is hashed, and a megabyte of it is not. */
+const SUBJECT_MAX = 1_024
+
+export type Asker = {
+  readonly headers: IncomingHttpHeaders
+  /** Of the connection: headers that say otherwise can be written by anybody. */
+  readonly ip: string
+  readonly url: string
+}
+
+export type ReserveAsk = {
+  readonly ticket: Ticket
+  readonly route: GatewayRoute
+  readonly ask: Ask
+  readonly key: GatewayKey
+  readonly asker: Asker
+}
+
+/** Sets the ticket's reservation, or throws RateLimited. */
+export const reserve = (state: GatewayState, { ticket, route, ask, key, asker }: ReserveAsk) => {
+  const { limits } = route
+  if (limits === undefined || limits.length === 0) return
+  const { prompt, completion } = state.estimator.expect({
+    key: key.id,
+    model: `${route.deployment} ${ticket.path}`,
+    bodyBytes: ticket.bodyBytes,
+    maxTokens: ask.maxTokens,
+    choices: ask.choices,
+  })
+  const answers = ticket.path !== '/v1/embeddings'
+  const amounts = { prompt, completion: answers ? completion : 0 }
+  ticket.reservation = state.limits.reserve(limits, (per) => subjectOf(per, key, asker), amounts)
+}
+
+/** An absent header, parameter or cookie is a subject of its own: all without it share. */
+const subjectOf = (per: string, key: GatewayKey, { headers, ip, url }: Asker): string => {
+  switch (per) {
+    case 'consumer':
+      return key.consumer
+    case 'key':
+      return key.id
+    case 'route':
+      return ''
+    case 'ip':
+      return ip
+  }
+  const colon = per.indexOf(':')
+  const [source, name] = [per.slice(0, colon), per.slice(colon + 1)]
+  const value =
+    source === 'header'
+      ? headerOf(headers, name)
+      : source === 'query'
+        ? new URLSearchParams(url.split('?', 2)[1] ?? '').get(name)
+        : cookieOf(headers.cookie ?? '', name)
+  return value === null ? 'absent' : `is ${value.slice(0, SUBJECT_MAX)}`
+}
+
+const headerOf = (headers: IncomingHttpHeaders, name: string): string | null => {
+  const value = headers[name.toLowerCase()]
+  return value === undefined ? null : String(value)
+}
+
+const cookieOf = (cookies: string, name: string): string | null => {
+  for (const cookie of cookies.split(';')) {
+    const at = cookie.indexOf('=')
+    if (at > 0 && cookie.slice(0, at).trim() === name) return cookie.slice(at + 1).trim()
+  }
+  return null
+}
