@@ -11,7 +11,7 @@ import { exampleOf } from '../text/example.ts'
 import { tokenId } from '../text/tokens.ts'
 import { checkFields } from './fields.ts'
 import { chatPrompt, completionPrompts, type Prompt } from './prompt.ts'
-import { type Refusal, refusal } from './wire.ts'
+import type { Body, Refusal } from './wire.ts'
 
 export type ToolCall = { readonly name: string }
 
@@ -39,17 +39,12 @@ export type Asked =
   | { readonly ok: true; readonly ask: Ask }
   | { readonly ok: false; readonly refusal: Refusal }
 
-type Body = Readonly<Record<string, unknown>>
-
 export const readAsk = (
   kind: Ask['kind'],
-  text: string,
+  value: Body,
   settings: Settings,
   poolTokens: number,
 ): Asked => {
-  const body = parseBody(text)
-  if (!body.ok) return body
-  const value = body.value
   const wrong = checkFields(kind, value, settings)
   if (wrong !== null) return { ok: false, refusal: wrong }
   const keep = settings.contextTokens + 1
@@ -70,24 +65,6 @@ const maxTokensOf = (kind: Ask['kind'], body: Body): number | null => {
   const value = kind === 'chat' && typeof newer === 'number' ? newer : older
   if (typeof value === 'number') return value
   return kind === 'chat' ? null : 16
-}
-
-/** JSON's own complaint, with the character where it begins, as Python's decoder counts. */
-const parseBody = (
-  text: string,
-):
-  | { readonly ok: true; readonly value: Body }
-  | { readonly ok: false; readonly refusal: Refusal } => {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (isRecord(value)) return { ok: true, value }
-    const message = 'Input should be a valid dictionary'
-    return refusal('field', 400, message, 'body')
-  } catch (error) {
-    const said = error instanceof Error ? error.message : String(error)
-    const at = /position (\d+)/.exec(said)?.[1] ?? String(text.length)
-    return refusal('json', 400, 'Expecting value', `body.${at}`)
-  }
 }
 
 /** Prompt and answer must fit the context; each engine has its own words for it. */

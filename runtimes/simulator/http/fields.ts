@@ -2,9 +2,8 @@
 import { isRecord } from '../rehearsal.ts'
 import type { Settings } from '../settings.ts'
 import { PythonFloat } from './python.ts'
-import type { Refusal } from './wire.ts'
+import type { Body, Refusal } from './wire.ts'
 
-type Body = Readonly<Record<string, unknown>>
 type Kind =
   | 'integer'
   | 'number'
@@ -89,10 +88,12 @@ export const checkFields = (
   const needed = kind === 'chat' ? 'messages' : 'prompt'
   const given = body[needed]
   if (given === undefined || given === null) return missing(needed, body)
-  return (kind === 'chat' ? checkChat(body) : checkPrompt(body)) ?? checkRanges(body, settings)
+  return (
+    (kind === 'chat' ? checkChat(body, settings) : checkPrompt(body)) ?? checkRanges(body, settings)
+  )
 }
 
-const wrongType = (field: string, type: Kind, value: unknown): Refusal => {
+export const wrongType = (field: string, type: Kind, value: unknown): Refusal => {
   const [name, valid, parse] = WORDS[type]
   const parsing = typeof value === 'string' && parse !== null
   const message = `Input should be ${valid}`
@@ -115,7 +116,7 @@ const missing = (field: string, body: Body): Refusal => ({
   detail: 'missing',
 })
 
-const bad = (param: string | null, message: string, value?: unknown): Refusal => ({
+export const bad = (param: string | null, message: string, value?: unknown): Refusal => ({
   kind: 'value',
   status: 400,
   message,
@@ -123,7 +124,7 @@ const bad = (param: string | null, message: string, value?: unknown): Refusal =>
   value,
 })
 
-const checkChat = (body: Body): Refusal | null => {
+const checkChat = (body: Body, settings: Settings): Refusal | null => {
   const messages = Array.isArray(body.messages) ? body.messages : []
   if (messages.length === 0) {
     return bad(
@@ -140,10 +141,15 @@ const checkChat = (body: Body): Refusal | null => {
     const plain = content === undefined || content === null || typeof content === 'string'
     if (!plain && !Array.isArray(content)) return wrongType(`${where}.content`, 'string', content)
   }
-  if (body.continue_final_message === true && body.add_generation_prompt === true) {
+  // The header is added unless the request says no; SGLang has no such field.
+  const header = settings.engine === 'vllm' && body.add_generation_prompt !== false
+  if (body.continue_final_message === true && header) {
     return bad(
       null,
-      'Cannot set both `continue_final_message` and `add_generation_prompt` to True.',
+      'continue_final_message and add_generation_prompt are not compatible. Use ' +
+        'continue_final_message when you want the model to continue the final message, and ' +
+        'add_generation_prompt when you want to add a header that will prompt it to start a new ' +
+        'assistant message instead.',
     )
   }
   return null

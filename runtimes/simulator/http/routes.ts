@@ -1,67 +1,18 @@
 /** Routes of both engines, one table each, over node:http. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { routesAt } from '../flags/versions.ts'
-import { isRecord } from '../rehearsal.ts'
-import { TokenList } from '../text/tokens.ts'
-import { type Ask, readAsk } from './ask.ts'
-import { Exchange } from './exchange.ts'
+import { countTokens, generate, type Handler, messages, responses } from './generate.ts'
 import { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
 import { sglangInfo } from './sglang-info.ts'
+import { cancelResponse, storedResponse } from './stored-responses.ts'
+import { detokenize, tokenize } from './tokenize.ts'
 import { type Refusal, readBody, sendEmpty, sendJson, sendText } from './wire.ts'
-
-export type Handler = (
-  service: Service,
-  request: IncomingMessage,
-  response: EngineResponse,
-) => void | Promise<void>
 
 type Table = Readonly<Record<string, Handler>>
 
-const generate =
-  (kind: Ask['kind']): Handler =>
-  async (service, request, response) => {
-    const { settings, dialect, memory } = service
-    const body = await readBody(request)
-    if (body === null) {
-      if (!response.destroyed) sendJson(response, { status: 413, body: { detail: 'Too large' } })
-      return
-    }
-    const type = request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase()
-    if (type !== 'application/json') return refuse(service, response, NOT_JSON)
-    if (service.state === 'dead') return refuse(service, response, dead(settings.engine))
-    const asked = readAsk(kind, body, settings, memory.poolTokens)
-    if (!asked.ok) return sendJson(response, dialect.error(asked.refusal))
-    const { model } = asked.ask
-    if (settings.engine === 'vllm' && !settings.servedNames.includes(model)) {
-      return refuse(service, response, noModel(model, settings.servedNames))
-    }
-    new Exchange(service, asked.ask, response).start()
-  }
-
 const refuse = (service: Service, response: ServerResponse, why: Refusal): void =>
   sendJson(response, service.dialect.error(why))
-
-const NOT_JSON: Refusal = {
-  kind: 'media',
-  status: 400,
-  message: "Unsupported Media Type: Only 'application/json' is allowed",
-  param: null,
-}
-
-const noModel = (model: string, names: readonly string[]): Refusal => ({
-  kind: 'model',
-  status: 404,
-  message: `The model \`${model}\` does not exist. Valid aliases: ${names.join(', ')}.`,
-  param: 'model',
-})
-
-const dead = (engine: string): Refusal => ({
-  kind: 'dead',
-  status: engine === 'vllm' ? 500 : 503,
-  message: 'EngineCore encountered an issue. See stack trace (above) for the root cause.',
-  param: null,
-})
 
 const models: Handler = ({ settings, created }, _request, response) => {
   const data = settings.servedNames.map((id) => ({
@@ -100,35 +51,6 @@ const metrics: Handler = (service, _request, response) => {
 const notFound = (response: ServerResponse): void =>
   sendJson(response, { status: 404, body: { detail: 'Not Found' } })
 
-const tokenize: Handler = async (service, request, response) => {
-  const body = await readBody(request)
-  if (body === null) return
-  const value = parsed(body)
-  const text = isRecord(value)
-    ? (value.prompt ?? value.text ?? JSON.stringify(value.messages ?? ''))
-    : ''
-  const tokens = new TokenList(service.settings.contextTokens)
-  tokens.text(String(text))
-  sendJson(response, {
-    status: 200,
-    body: {
-      count: tokens.count,
-      max_model_len: service.settings.contextTokens,
-      tokens: [...tokens.toArray()].map((id) => id % service.rehearsal.architecture.vocabulary),
-      token_strs: null,
-    },
-  })
-}
-
-const parsed = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    if (error instanceof SyntaxError) return null
-    throw error
-  }
-}
-
 /** Embeddings from a model that generates: vLLM has no such route then, SGLang refuses. */
 const embeddings: Handler = async (service, request, response) => {
   await readBody(request)
@@ -163,9 +85,13 @@ const version: Handler = ({ settings }, _request, response) =>
 const SHARED: Table = {
   'POST /v1/chat/completions': generate('chat'),
   'POST /v1/completions': generate('completion'),
+  'POST /v1/responses': responses,
+  'POST /v1/messages': messages,
+  'POST /v1/messages/count_tokens': countTokens,
   'GET /v1/models': models,
   'GET /metrics': metrics,
   'POST /tokenize': tokenize,
+  'POST /detokenize': detokenize,
   'POST /v1/embeddings': embeddings,
 }
 
@@ -182,6 +108,7 @@ const VLLM: Table = {
 const SGLANG: Table = {
   ...SHARED,
   'POST /v1/tokenize': tokenize,
+  'POST /v1/detokenize': detokenize,
   'GET /health': sglangHealth,
   'GET /health_generate': sglangHealth,
   'GET /ping': (_service, _request, response) => sendEmpty(response, 200),
@@ -202,16 +129,18 @@ const authorised = (service: Service, request: IncomingMessage): boolean => {
 export const engineServer = (service: Service): Server => {
   const { settings } = service
   const table = routesAt(settings, settings.engine === 'vllm' ? VLLM : SGLANG)
+  const takesResponses = table['POST /v1/responses'] !== undefined
   const paths = new Set(Object.keys(table).map((key) => key.split(' ')[1]))
   const server = createServer({ ServerResponse: EngineResponse }, (request, response) => {
     const began = performance.now()
     const method = request.method ?? 'GET'
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
-    const handler = table[`${method} ${path}`]
+    const handler =
+      table[`${method} ${path}`] ?? (takesResponses ? ofResponse(method, path) : undefined)
     response.setHeader('server', 'uvicorn')
     response.once('close', () => {
       const seconds = ((performance.now() - began) / 1000) * service.clock.speed
-      const route = handler === undefined ? 'none' : path
+      const route = handler === undefined ? 'none' : routeOf(path)
       service.metrics.http({ route, method, status: response.statusCode, seconds })
     })
     if (guarded(service, path) && !authorised(service, request)) {
@@ -223,12 +152,23 @@ export const engineServer = (service: Service): Server => {
       return sendJson(response, { status: 405, body: { detail: 'Method Not Allowed' } })
     }
     // A handler that throws is a bug in the simulator: let it end the process loudly.
-    void handler(service, request, response)
+    void handler(service, request, response, path)
   })
   server.keepAliveTimeout = service.settings.keepAliveMs
   server.requestTimeout = 0
   return server
 }
+
+/** Routes with an id in their path. */
+const ofResponse = (method: string, path: string): Handler | undefined => {
+  if (method === 'GET' && /^\/v1\/responses\/[^/]+$/.test(path)) return storedResponse
+  if (method === 'POST' && /^\/v1\/responses\/[^/]+\/cancel$/.test(path)) return cancelResponse
+  return undefined
+}
+
+/** The route as FastAPI names it, which is how the metrics label it. */
+const routeOf = (path: string): string =>
+  path.replace(/^(\/v1\/responses\/)[^/]+/, '$1{response_id}')
 
 const oneModel = (service: Service, path: string, response: ServerResponse): void => {
   const { settings, created } = service

@@ -24,6 +24,7 @@ const TYPES: Readonly<Record<Refusal['kind'], string>> = {
   value: 'BadRequestError',
   context: 'BadRequestError',
   model: 'NotFoundError',
+  response: 'invalid_request_error',
   queue: 'Service Unavailable',
   dead: 'Service Unavailable',
   internal: 'InternalServerError',

@@ -25,6 +25,7 @@ const TYPES: Readonly<Record<Refusal['kind'], string>> = {
   value: 'BadRequestError',
   context: 'BadRequestError',
   model: 'NotFoundError',
+  response: 'invalid_request_error',
   queue: 'Service Unavailable',
   dead: 'InternalServerError',
   internal: 'InternalServerError',
@@ -36,7 +37,14 @@ const BUSY =
   'The engine is currently busy and cannot accept new requests. Please try again later or on a ' +
   'different instance.'
 
-const textOf = ({ kind, message, param, value, detail }: Refusal): string => {
+const fieldText = ({ message, param, value, detail, context }: Refusal): string => {
+  const place = `{'type': '${detail}', 'loc': '${param}', 'msg': '${message}', `
+  const cause = context === undefined ? '' : `, 'ctx': {'error': ${context}}`
+  return `\n  ${place}'input': ${pythonText(value)}${cause}}`
+}
+
+const textOf = (refusal: Refusal): string => {
+  const { kind, message, param, value, more = [] } = refusal
   if (kind === 'queue') return BUSY
   if (kind === 'media') return `1 validation error:\n  ${message}`
   if (kind === 'json') {
@@ -46,11 +54,11 @@ const textOf = ({ kind, message, param, value, detail }: Refusal): string => {
     )
   }
   if (kind === 'field') {
-    const input = pythonText(value)
-    const place = `{'type': '${detail}', 'loc': '${param}', 'msg': '${message}', `
-    return `1 validation error:\n  ${place}'input': ${input}}`
+    const count = more.length + 1
+    const head = `${count} validation error${count === 1 ? '' : 's'}:`
+    return head + [refusal, ...more].map(fieldText).join('')
   }
-  if (param === null || kind === 'model' || kind === 'dead') return message
+  if (param === null || kind === 'model' || kind === 'response' || kind === 'dead') return message
   const shown = value === undefined ? '' : `, value=${pythonText(value)}`
   return `${message} (parameter=${param}${shown})`
 }

@@ -4,6 +4,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 /** The engines have no limit of their own; a simulator must not be filled up by a test. */
 const BODY_BYTES_MAX = 64 * 2 ** 20
 
+export type Body = Readonly<Record<string, unknown>>
+
 export type Reply = { readonly status: number; readonly body: unknown }
 
 export const sendJson = (response: ServerResponse, { status, body }: Reply): void => {
@@ -56,6 +58,7 @@ export type Refusal = {
     | 'value'
     | 'context'
     | 'model'
+    | 'response'
     | 'queue'
     | 'dead'
     | 'internal'
@@ -66,6 +69,10 @@ export type Refusal = {
   /** What was given, and pydantic's name for what is wrong with it. */
   readonly value?: unknown
   readonly detail?: string
+  /** Python's name for the exception behind it. */
+  readonly context?: string
+  /** Further errors of the same body. */
+  readonly more?: readonly Refusal[]
 }
 
 export const refusal = (

@@ -27,7 +27,8 @@ const shape = (value: unknown): string => {
   if (Array.isArray(value)) return `[${[...new Set(value.map(shape))].join('|')}]`
   if (typeof value !== 'object' || value === null) return value === null ? 'null' : typeof value
   return `{${Object.entries(value)
-    .map(([key, inner]) => `${key}:${shape(inner)}`)
+    // Half a character, as random weights sample it, has no bytes: an empty list.
+    .map(([key, inner]) => `${key}:${key === 'bytes' ? 'bytes' : shape(inner)}`)
     .join(',')}}`
 }
 
