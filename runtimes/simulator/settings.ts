@@ -71,6 +71,12 @@ export const usageError = (program: string, usage: string, message: string): Com
   message: `usage: ${usage}\n${program}: error: ${message}`,
 })
 
+/** What Python says of a port that no socket takes; null when it is one. */
+export const portProblem = (port: number | null): string | null =>
+  port === null || (port >= 0 && port <= 65_535)
+    ? null
+    : 'OverflowError: bind(): port must be 0-65535.'
+
 /** Seconds in the environment; a value that is not a number counts as absent. */
 export const environmentSeconds = (text: string | undefined, fallback: number): number => {
   const value = Number(text)

@@ -130,18 +130,41 @@ export class Flags {
 type Converted = { ok: true; value: string | number } | { ok: false; message: string }
 
 const fail = (message: string): { ok: false; message: string } => ({ ok: false, message })
-const label = (flag: Flag): string => `argument ${flag.names.join('/')}`
+
+/** BooleanOptionalAction puts each `--no-x` behind its `--x`. */
+const label = (flag: Flag): string => {
+  const names = flag.names.flatMap((name) =>
+    flag.kind === 'switch' && name.startsWith('--') ? [name, `--no-${name.slice(2)}`] : [name],
+  )
+  return `argument ${names.join('/')}`
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' }
+
+/** Python's `repr` of a string; what `%r` puts into argparse's messages. */
+const quoted = (text: string): string => {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'"
+  const inner = text
+    .replaceAll('\\', '\\\\')
+    .replaceAll("'", quote === "'" ? "\\'" : "'")
+    .replace(/[\p{Cc}\p{Cs}]/gu, (one) => ESCAPES[one] ?? escapedUnit(one))
+  return quote + inner + quote
+}
+
+const escapedUnit = (one: string): string => {
+  const hex = (one.codePointAt(0) ?? 0).toString(16)
+  return hex.length > 2 ? `\\u${hex.padStart(4, '0')}` : `\\x${hex.padStart(2, '0')}`
+}
 
 const convert = (flag: Flag, text: string): Converted => {
-  const bad = (what: string) => fail(`${label(flag)}: invalid ${what} value: '${text}'`)
+  const bad = (what: string) => fail(`${label(flag)}: invalid ${what} value: ${quoted(text)}`)
   if (flag.kind === 'int') {
     if (!/^\s*[+-]?\d+(_\d+)*\s*$/.test(text)) return bad('int')
     return chosen(flag, Number(text.replaceAll('_', '')))
   }
   if (flag.kind === 'float') {
-    const value = /^\s*[+-]?(inf|nan)\s*$/i.test(text) ? Number.NaN : Number(text)
-    if (text.trim() === '' || /^\s*0[xob]/i.test(text) || Number.isNaN(value)) return bad('float')
-    return chosen(flag, value)
+    const value = pythonFloat(text)
+    return value === null ? bad('float') : chosen(flag, value)
   }
   if (flag.kind === 'size' || flag.kind === 'size-or-auto') return size(flag, text)
   if (flag.kind === 'json' && !isJson(text)) {
@@ -150,10 +173,18 @@ const convert = (flag: Flag, text: string): Converted => {
   return chosen(flag, text)
 }
 
+/** `float(text)`; null where Python raises. */
+const pythonFloat = (text: string): number | null => {
+  const [, sign = '', word = ''] = /^([+-]?)(inf|infinity|nan)$/i.exec(text.trim()) ?? []
+  if (word !== '') return word.toLowerCase() === 'nan' ? Number.NaN : Number(`${sign}Infinity`)
+  const digits = text.trim().replace(/(?<=\d)_(?=\d)/g, '')
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(digits) ? Number(digits) : null
+}
+
 const chosen = (flag: Flag, value: string | number): Converted => {
   if (flag.choices.length === 0 || flag.choices.includes(String(value))) return { ok: true, value }
-  const quoted = typeof value === 'number' ? String(value) : `'${value}'`
-  return fail(`${label(flag)}: invalid choice: ${quoted} (choose from ${flag.choices.join(', ')})`)
+  const shown = typeof value === 'number' ? String(value) : quoted(value)
+  return fail(`${label(flag)}: invalid choice: ${shown} (choose from ${flag.choices.join(', ')})`)
 }
 
 const DECIMAL: Readonly<Record<string, number>> = { k: 1e3, m: 1e6, g: 1e9, t: 1e12 }
@@ -167,9 +198,9 @@ const size = (flag: Flag, text: string): Converted => {
   }
   const [, digits = '', suffix = ''] = /^(\d+(?:\.\d+)?)([kKmMgGtT])$/.exec(trimmed) ?? []
   if (suffix === '') {
-    return /^[+-]?\d+$/.test(trimmed)
-      ? { ok: true, value: Number(trimmed) }
-      : fail(`${label(flag)}: invalid human_readable_int value: '${text}'`)
+    return /^[+-]?\d+(_\d+)*$/.test(trimmed)
+      ? { ok: true, value: Number(trimmed.replaceAll('_', '')) }
+      : fail(`${label(flag)}: invalid human_readable_int value: ${quoted(text)}`)
   }
   const decimal = DECIMAL[suffix]
   if (decimal !== undefined) return { ok: true, value: Math.trunc(Number(digits) * decimal) }
@@ -197,7 +228,7 @@ type Match =
   | { kind: 'error'; message: string }
 
 /** argparse `_parse_optional` and `_get_option_tuples`. */
-const match = (table: ReadonlyMap<string, Flag>, argument: string): Match => {
+const match = (table: ReadonlyMap<string, Flag>, argument: string, dotted: boolean): Match => {
   if (!argument.startsWith('-') || argument === '-') return { kind: 'positional' }
   const exact = table.get(argument)
   if (exact !== undefined) return { kind: 'flag', flag: exact, name: argument, inline: null }
@@ -206,11 +237,15 @@ const match = (table: ReadonlyMap<string, Flag>, argument: string): Match => {
   const inline = equals < 0 ? null : argument.slice(equals + 1)
   const named = table.get(name)
   if (named !== undefined) return { kind: 'flag', flag: named, name, inline }
-  const dotted = table.get(name.split('.', 1)[0] ?? '')
-  if (name.includes('.') && dotted !== undefined && /json|str/.test(dotted.kind)) {
-    return { kind: 'flag', flag: dotted, name, inline }
+  const holder = dotted && name.includes('.') ? table.get(name.split('.', 1)[0] ?? '') : undefined
+  if (holder !== undefined && /json|str/.test(holder.kind)) {
+    return { kind: 'flag', flag: holder, name, inline }
   }
-  if (argument.startsWith('--')) return prefixed(table, name, inline)
+  if (argument.startsWith('--')) {
+    const found = prefixed(table, name, inline)
+    // What holds a space and is no flag is a value (argparse `_parse_optional`).
+    return found.kind === 'unknown' && argument.includes(' ') ? { kind: 'positional' } : found
+  }
   const short = table.get(argument.slice(0, 2))
   if (short !== undefined) {
     return { kind: 'flag', flag: short, name: argument.slice(0, 2), inline: argument.slice(2) }
@@ -233,16 +268,21 @@ const prefixed = (table: ReadonlyMap<string, Flag>, name: string, inline: string
   return { kind: 'flag', flag, name: first, inline }
 }
 
-/**
- * Parses; the message of a failure is argparse's text after `error: `. `all` has the flags that
- * can be asked for afterwards, where that is more than this version of the engine takes.
- */
+type Manners = {
+  /** Flags that can be asked for afterwards, where these are more than may be given. */
+  readonly all?: ReadonlyMap<string, Flag>
+  /** vLLM's `--json-arg.key value`, which argparse itself does not have. Default: yes. */
+  readonly dotted?: boolean
+}
+
+/** Parses; the message of a failure is argparse's text after `error: `. */
 export const parseFlags = (
   table: ReadonlyMap<string, Flag>,
   argv: readonly string[],
   positionalMax: number,
-  all: ReadonlyMap<string, Flag> = table,
+  { all = table, dotted = true }: Manners = {},
 ): Parsed => {
+  const look = (argument: string) => match(table, argument, dotted)
   const values = new Map<Flag, FlagValue>()
   const positional: string[] = []
   const unknown: string[] = []
@@ -257,14 +297,14 @@ export const parseFlags = (
       }
       break
     }
-    const found = match(table, argument)
+    const found = look(argument)
     if (found.kind === 'error') return fail(found.message)
     if (found.kind === 'unknown') unknown.push(argument)
     else if (found.kind === 'positional') {
       if (positional.length < positionalMax) positional.push(argument)
       else unknown.push(argument)
     } else {
-      const following = found.inline === null ? countValues(table, argv, index, found.flag) : 0
+      const following = found.inline === null ? countValues(look, argv, index, found.flag) : 0
       const taken = argv.slice(index, index + following)
       const set = assign(values, found, taken)
       if (set !== null) return fail(set)
@@ -277,7 +317,7 @@ export const parseFlags = (
 
 /** How many of the next arguments are values of this flag. */
 const countValues = (
-  table: ReadonlyMap<string, Flag>,
+  look: (argument: string) => Match,
   argv: readonly string[],
   from: number,
   flag: Flag,
@@ -287,7 +327,7 @@ const countValues = (
   let count = 0
   while (count < most && from + count < argv.length) {
     const next = argv[from + count] ?? ''
-    if (next === '--' || match(table, next).kind !== 'positional') break
+    if (next === '--' || look(next).kind !== 'positional') break
     count += 1
   }
   return count
@@ -301,7 +341,7 @@ const assign = (
 ): string | null => {
   const { flag, name, inline } = found
   if (flag.kind === 'flag' || flag.kind === 'switch') {
-    if (inline !== null) return `${label(flag)}: ignored explicit argument '${inline}'`
+    if (inline !== null) return `${label(flag)}: ignored explicit argument ${quoted(inline)}`
     values.set(flag, !(flag.kind === 'switch' && !flag.names.includes(name)))
     return null
   }

@@ -6,6 +6,7 @@ import {
   type Command,
   environmentSeconds,
   type Facts,
+  portProblem,
   positive,
   readAddress,
   type Settings,
@@ -26,7 +27,7 @@ export const readSglang = (argv: readonly string[], facts: Facts): Command => {
   if (!played.ok) return { ok: false, code: 2, message: played.message }
   const { version } = played
   const { all, taken } = flagsAt('sglang', version)
-  const parsed = parseFlags(taken, rest, 0, all)
+  const parsed = parseFlags(taken, rest, 0, { all, dotted: false })
   if (!parsed.ok) return usageError(PROGRAM, USAGE, parsed.message)
   const { flags } = parsed
   const model = flags.text('--model-path')
@@ -79,15 +80,31 @@ const contradiction = (flags: Flags, facts: Facts): string | null => {
       'SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1'
     )
   }
-  return null
+  if (flags.on('--enable-metrics') && EDGES.some((name) => !ascending(edges(flags, name)))) {
+    return 'ValueError: Buckets not in sorted order'
+  }
+  const fraction = flags.number('--mem-fraction-static') ?? 0.5
+  if (Number.isNaN(fraction)) return 'ValueError: cannot convert float NaN to integer'
+  if (!Number.isFinite(fraction)) return 'OverflowError: cannot convert float infinity to integer'
+  return portProblem(flags.number('--port'))
 }
+
+const EDGES = [
+  '--bucket-time-to-first-token',
+  '--bucket-inter-token-latency',
+  '--bucket-e2e-request-latency',
+]
+
+/** prometheus_client refuses other edges. */
+const ascending = (list: readonly number[] | null): boolean =>
+  (list ?? []).every((edge, index, all) => index === 0 || edge >= (all[index - 1] ?? 0))
 
 const longAllowed = ({ environment }: Facts): boolean =>
   ['1', 'true'].includes(environment.SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN ?? '')
 
 const edges = (flags: Flags, name: string): readonly number[] | null => {
   const given = flags.list(name).map(Number)
-  return given.length === 0 ? null : given.toSorted((a, b) => a - b)
+  return given.length === 0 ? null : given
 }
 
 const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {

@@ -93,8 +93,18 @@ export type VersionFlags = {
   readonly taken: ReadonlyMap<string, Flag>
 }
 
-/** The flags of one engine at one version. */
+/** The flags of one engine at one version of `VERSIONS`. */
 export const flagsAt = (engine: Engine, version: string): VersionFlags => {
+  const key = `${engine} ${version}`
+  const found = made.get(key) ?? makeFlags(engine, version)
+  made.set(key, found)
+  return found
+}
+
+/** As many as there are versions. */
+const made = new Map<string, VersionFlags>()
+
+const makeFlags = (engine: Engine, version: string): VersionFlags => {
   const all = TABLES[engine]
   const since = SINCE[engine]
   const is = (name: string, flag: Flag): boolean => {

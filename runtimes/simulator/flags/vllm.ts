@@ -7,6 +7,7 @@ import {
   type Command,
   environmentSeconds,
   type Facts,
+  portProblem,
   positive,
   type Settings,
   usageError,
@@ -33,7 +34,7 @@ export const readVllm = (argv: readonly string[], facts: Facts): Command => {
       : argument,
   )
   const { all, taken } = flagsAt('vllm', version)
-  const parsed = parseFlags(taken, dashed, 1, all)
+  const parsed = parseFlags(taken, dashed, 1, { all })
   if (!parsed.ok) {
     // Subcommands leave what they do not know to the parser above them (argparse).
     const unknown = parsed.message.startsWith('unrecognized arguments')
@@ -106,7 +107,8 @@ const contradiction = (flags: Flags, facts: Facts): string | null => {
         `parallel size (${tensor}).`,
     )
   }
-  return lengths(flags, facts)
+  const ports = [flags.number('--port'), nodes > 1 ? flags.number('--master-port') : null]
+  return ports.map(portProblem).find((problem) => problem !== null) ?? lengths(flags, facts)
 }
 
 const lengths = (flags: Flags, facts: Facts): string | null => {
@@ -123,7 +125,7 @@ const lengths = (flags: Flags, facts: Facts): string | null => {
     )
   }
   const utilization = flags.number('--gpu-memory-utilization')
-  if (utilization !== null && (utilization <= 0 || utilization > 1)) {
+  if (utilization !== null && !(utilization > 0 && utilization <= 1)) {
     return invalid('CacheConfig', `gpu_memory_utilization must be in (0, 1]; got ${utilization}.`)
   }
   const batch = flags.number('--max-num-batched-tokens')

@@ -319,10 +319,12 @@ describe('SGLang names and lag', () => {
   })
 
   test('edges of a histogram can be set, as on the real command line', () => {
-    const edges = '--bucket-time-to-first-token 0.05 0.01'
+    const edges = '--bucket-time-to-first-token 0.01 0.05'
     const { text } = new Played('sglang', '0.5.23', edges)
     const found = [...text.matchAll(/time_to_first_token_seconds_bucket\{.*?le="([^"]+)"/g)]
     expect(found.slice(0, 3).map(([, edge]) => edge)).toEqual(['0.01', '0.05', '+Inf'])
+    const unsorted = command('sglang', null, '--bucket-time-to-first-token 2 1')
+    expect(unsorted).toMatchObject({ code: 1, message: 'ValueError: Buckets not in sorted order' })
   })
 
   const gauge = (played: Played, name: string) => metric(played.text, `sglang:${name}`)
