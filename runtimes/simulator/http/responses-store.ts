@@ -4,6 +4,7 @@
  * this one forgets the oldest.
  */
 import { isRecord } from '../rehearsal.ts'
+import { wrongType } from './fields.ts'
 import type { Service } from './service.ts'
 import type { Body, Refusal } from './wire.ts'
 
@@ -46,8 +47,11 @@ export class ResponsesStore {
   /** What was said before, for a request that goes on from an earlier response. */
   before(id: unknown): Before {
     if (id === undefined || id === null) return { ok: true, messages: [] }
-    const found = typeof id === 'string' ? this.get(id) : null
-    if (found === null) return { ok: false, refusal: unknownResponse(String(id)) }
+    if (typeof id !== 'string') {
+      return { ok: false, refusal: wrongType('previous_response_id', 'string', id) }
+    }
+    const found = this.get(id)
+    if (found === null) return { ok: false, refusal: unknownResponse(id) }
     return { ok: true, messages: found.messages }
   }
 }
