@@ -33,7 +33,8 @@ export const control = async ({ settings, rehearsal, clock, faults }: Controlled
     await openControl(controlPath(node, gpus), {
       schedule: faults,
       now: (agoMs = 0) => clock.now() - agoMs * speed,
-      epochMs: Date.now,
+      // Finer than Date.now, and never at odds with the clock: times do not shift between messages.
+      epochMs: () => performance.timeOrigin + performance.now(),
       status: () => ({ engine, node, gpus, rank, speed, pid: process.pid }),
     })
   } catch (error) {
