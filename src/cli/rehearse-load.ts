@@ -35,7 +35,7 @@ export const rehearseLoad = async (
     const place = await placeOf(settings, ask)
     const keys = await keysOf(settings, ask)
     try {
-      const known = await modelsAt(place.baseUrl, keys.secrets)
+      const known = await modelsAt(place.baseUrl, keys)
       const models = modelsOf(ask, known)
       return await loaded(ask, { ...place, models, keys, signal: ended.signal })
     } finally {
@@ -56,7 +56,11 @@ const loaded = async (ask: LoadAsk, run: Run): Promise<ExitCode> => {
   const { speed, baseUrl, keys, signal } = run
   const summary = new Summary(consumerName)
   let sent = 0
-  const progress = setInterval(() => say(progressLine(summary, sent)), PROGRESS_MS)
+  const startMs = clock.monotonic()
+  const progress = setInterval(() => {
+    const seconds = ((clock.monotonic() - startMs) / 1000) * speed
+    say(`  ${seconds.toFixed(0)} s: ${progressLine(summary, sent)}`)
+  }, PROGRESS_MS)
   const title = titleOf(ask, run)
   say(`${title}, at ${baseUrl}. Ctrl-C ends it early.`)
   try {
@@ -89,7 +93,7 @@ const progressLine = ({ total }: Summary, sent: number): string => {
   const { ok, refused, error, cut, timeout } = total.outcomes
   const failed = error + cut + timeout
   const open = sent - total.requests
-  return `  sent ${sent}, open ${open}, ok ${ok}, refused ${refused}, failed ${failed}`
+  return `sent ${sent}, open ${open}, ok ${ok}, refused ${refused}, failed ${failed}`
 }
 
 const titleOf = (ask: LoadAsk, { models, speed }: Run): string => {

@@ -18,7 +18,12 @@ const KEY_PAUSE_MS = 200
 export type Place = { readonly baseUrl: string; readonly speed: number }
 
 /** Consumer n uses the nth secret, counted round and round. */
-export type Keys = { readonly secrets: readonly string[]; revoke(): Promise<void> }
+export type Keys = {
+  readonly secrets: readonly string[]
+  /** Made just now: the gateway may need a moment to know them. */
+  readonly temporary: boolean
+  revoke(): Promise<void>
+}
 
 const Fleet = z.looseObject({
   rehearsalSpeed: z.number(),
@@ -45,7 +50,7 @@ export const keysOf = async (settings: Settings, ask: LoadAsk): Promise<Keys> =>
   const fromEnvironment = process.env.PENSTOCK_KEY ?? ''
   const given = ask.key.length > 0 || fromEnvironment === '' ? ask.key : [fromEnvironment]
   if (given.length > 0 || ask.baseUrl !== undefined) {
-    return { secrets: given, revoke: () => Promise.resolve() }
+    return { secrets: given, temporary: false, revoke: () => Promise.resolve() }
   }
   const admin = adminClient(settings)
   const [secrets, ids]: [string[], string[]] = [[], []]
@@ -67,7 +72,7 @@ export const keysOf = async (settings: Settings, ask: LoadAsk): Promise<Keys> =>
     await revoke()
     throw error
   }
-  return { secrets, revoke }
+  return { secrets, temporary: true, revoke }
 }
 
 const Models = z.object({ data: z.array(z.looseObject({ id: z.string() })) })
@@ -75,7 +80,7 @@ const Models = z.object({ data: z.array(z.looseObject({ id: z.string() })) })
 /** What the endpoint lists for the newest key; null when it has no list. Throws not_running. */
 export const modelsAt = async (
   baseUrl: string,
-  secrets: readonly string[],
+  { secrets, temporary }: Keys,
 ): Promise<readonly string[] | null> => {
   const key = secrets.at(-1)
   const headers: Record<string, string> =
@@ -89,7 +94,7 @@ export const modelsAt = async (
     const text = await answer.text()
     if (answer.ok) return Models.safeParse(parsed(text)).data?.data.map(({ id }) => id) ?? null
     if (answer.status !== 401 && answer.status !== 403) return null
-    if (clock.monotonic() > endMs || key === undefined) {
+    if (clock.monotonic() > endMs || !temporary) {
       const message = `${baseUrl} refuses the key (${answer.status}): give another by --key`
       throw new PenstockError('invalid_api_key', message)
     }

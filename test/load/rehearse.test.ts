@@ -145,7 +145,7 @@ describe('penstock rehearse load', { timeout: 120_000 }, () => {
   })
 
   it('sends the same for a seed', async () => {
-    const words = `${atEngine()} --requests 25 --rate 10 --seed 5 --consumers 3`
+    const words = `${atEngine()} --requests 12 --rate 10 --seed 5 --consumers 3`
     const [one, two] = [await viewOf(words), await viewOf(words)]
     const sums = ({ models, consumers }: z.output<typeof View>) =>
       [...models, ...consumers]
@@ -179,25 +179,23 @@ describe('penstock rehearse load', { timeout: 120_000 }, () => {
     expect(out).toMatch(/^qwq-32b +3 +3 /m)
   })
 
-  it.each([
-    ['--rate fast', /^--rate: expected a number, got "fast"$/],
-    ['--rate 0', /^--rate: expected a number from /],
-    ['--lengths alpaca', /^--lengths: expected sharegpt, .*got "alpaca"$/],
-    ['--pattern tidal', /^--pattern: expected poisson, diurnal, burst, got "tidal"$/],
-    ['--duration soon', /^--duration: expected a time such as .*got "soon"$/],
-    ['--base-url 127.0.0.1:80', /^--base-url: expected a URL .*got "127.0.0.1:80"$/],
-    ['--model qwq-32b=0', /^--model: expected a weight above 0, got "qwq-32b=0"$/],
-    ['--consumers 0', /^--consumers: expected a number from 1 to 1000, got "0"$/],
-  ])('%s: one line, exit code 2', async (words, line) => {
-    const { code, talk, out } = await rehearse(words).ended
-    expect(talk.trimEnd()).toMatch(line)
+  it('answers bad options in a line each, with exit code 2', async () => {
+    const { code, talk, out } = await rehearse('--rate fast --consumers 0').ended
     expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(talk.trimEnd().split('\n')).toEqual([
+      '--rate: expected a number, got "fast"',
+      '--consumers: expected a number from 1 to 1000, got "0"',
+    ])
   })
 
   it('names the nearest model, the wrong key, and an endpoint that is not there', async () => {
     const strange = await rehearse(`${atGateway()} --model qwq-32`).ended
     expect(strange).toMatchObject({ code: 2 })
     expect(strange.talk.trimEnd()).toBe('--model: no model qwq-32 (did you mean qwq-32b?)')
+    const words = `--base-url ${gateway.url}/v1 --key sk-ps-of-somebody-else`
+    const wrong = await rehearse(words).ended
+    expect(wrong.code).toBe(1)
+    expect(wrong.talk.trimEnd()).toMatch(/refuses the key \(401\): give another by --key$/)
     const nobody = await rehearse(`--base-url http://127.0.0.1:${await freePort()}/v1`).ended
     expect(nobody.code).toBe(1)
     expect(nobody.talk.trimEnd()).toMatch(/^nothing answers at http:\/\/127/)
