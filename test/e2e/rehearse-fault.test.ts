@@ -96,7 +96,7 @@ describe('faults of a running fleet', { timeout: 240_000 }, () => {
     expect((await fault('list')).output).toMatch(/no fault is on or to come/)
   })
 
-  it('narrows to one replica and to one node, in words that say so when nothing is there', async () => {
+  it('narrows to a replica or a node, and says so when nothing is there', async () => {
     const added = await fault('error-500', '--deployment', 'qwq-32b', '--replica', '1', '--json')
     const { ranks } = JSON.parse(added.output)
     expect(ranks).toHaveLength(1)
@@ -110,11 +110,11 @@ describe('faults of a running fleet', { timeout: 240_000 }, () => {
 
   it('plays a timeline at its simulated times', async () => {
     const file = join(temporary, 'day.yaml')
-    // At speed 200: 15 and 60 simulated minutes are 4.5 and 18 s.
+    // At speed 200: 5 and 40 simulated minutes are 1.5 and 12 s: sent in two messages.
     writeFileSync(
       file,
-      '- { at: 15m, kind: error-429, for: 20h }\n' +
-        '- { at: 1h, kind: garble, replica: 0, deployment: qwq-32b }\n',
+      '- { at: 5m, kind: error-429, for: 20h }\n' +
+        '- { at: 40m, kind: garble, replica: 0, deployment: qwq-32b }\n',
     )
     const played = await fault('--timeline', file)
     expect(played).toMatchObject({ code: 0 })
@@ -129,8 +129,8 @@ describe('faults of a running fleet', { timeout: 240_000 }, () => {
         .map((one: { fault: { startMs: number } }) => one.fault.startMs)
     const [first = 0] = startsOf('qwq-32b/0', 'error-429')
     const [later = 0] = startsOf('qwq-32b/0', 'garble')
-    // Exactly 45 simulated minutes apart, whenever each was sent (listing rounds to 1 ms).
-    expect(Math.abs(later - first - 45 * 60_000)).toBeLessThanOrEqual(2)
+    // Exactly 35 simulated minutes apart, whenever each was sent (listing rounds to 1 ms).
+    expect(Math.abs(later - first - 35 * 60_000)).toBeLessThanOrEqual(2)
     expect(startsOf('qwq-32b/1', 'error-429')).toHaveLength(1)
     expect(startsOf('qwq-32b/1', 'garble')).toHaveLength(0)
     await fault('clear')

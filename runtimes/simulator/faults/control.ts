@@ -25,7 +25,7 @@ export type Controlled = {
   readonly faults: FaultSchedule
 }
 
-/** The rank's socket, open as long as the process lives; without it the engine runs all the same. */
+/** The rank's socket, open as long as the process lives; the engine runs without it too. */
 export const control = async ({ settings, rehearsal, clock, faults }: Controlled) => {
   const { engine, nodeRank: rank } = settings
   const { node, gpus, speed } = rehearsal

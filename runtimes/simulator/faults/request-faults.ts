@@ -11,7 +11,7 @@ export type Break = 'cut' | 'half-event' | 'truncate'
 
 const BREAKS: readonly Break[] = ['cut', 'half-event', 'truncate']
 
-/** One token each; after a broken all-reduce the likeliest token has nothing to do with the text. */
+/** One token each: after a broken all-reduce the likeliest one has nothing to do with the text. */
 const RUBBISH = [
   '!',
   ' the',

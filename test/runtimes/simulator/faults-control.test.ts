@@ -114,7 +114,7 @@ describe('one rank', () => {
     one.kill()
   })
 
-  test('a directory too deep for the address of a socket, and a file left by a killed one', async () => {
+  test('a path too long for a socket, and a file left by a killed one', async () => {
     const temporary = scratch(`${'deep-'.repeat(20)}-`)
     const first = await started(temporary)
     first.one.kill()
@@ -127,7 +127,7 @@ describe('one rank', () => {
     second.one.kill()
   })
 
-  test('2,000 mutated messages: an answer or a closed connection, and it still serves', async () => {
+  test('2,000 mutated messages: each is answered, and it still serves', async () => {
     const temporary = scratch()
     const { one, url, path } = await started(temporary)
     const random = new Random(20_261_124)

@@ -22,7 +22,8 @@ const started = async (engine: 'vllm' | 'sglang', faults: readonly object[], spe
   const port = await freePort()
   const line =
     engine === 'vllm'
-      ? `serve Qwen/QwQ-32B --served-model-name qwq-32b --max-model-len 8192 --host 127.0.0.1 --port ${port}`
+      ? 'serve Qwen/QwQ-32B --served-model-name qwq-32b --max-model-len 8192 ' +
+        `--host 127.0.0.1 --port ${port}`
       : '-m sglang.launch_server --model-path Qwen/QwQ-32B --served-model-name qwq-32b ' +
         `--host 127.0.0.1 --port ${port}`
   const one = new Simulated(
@@ -168,7 +169,7 @@ describe.each(['vllm', 'sglang'] as const)('%s', (engine) => {
     }
   })
 
-  test('error-500 and error-429 in the shape of the engine, for a share of the requests', async () => {
+  test('error-500 and error-429: the engine's own shape, for a share', async () => {
     for (const status of [500, 429]) {
       const { url, one } = await started(engine, [{ kind: `error-${status}`, share: 0.25 }])
       const seen: number[] = []
