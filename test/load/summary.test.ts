@@ -86,6 +86,13 @@ describe('a summary', () => {
     expect(text).toContain('20 to a real one')
   })
 
+  it('says when sending lagged, in simulated time', () => {
+    const lagging = new Summary(String)
+    lagging.add(finished({ lateMs: 20 }))
+    expect(summaryText(lagging.view(1000, 1), 'x')).not.toContain('late')
+    expect(summaryText(lagging.view(1000, 20), 'x')).toContain('was sent 0.40 s late or more')
+  })
+
   it('counts at most a hundred texts one by one', () => {
     const many = new Summary(String)
     for (let index = 0; index < 500; index += 1) {
