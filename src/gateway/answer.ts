@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { Rename } from '../core/reasoning.ts'
 import type { GatewayRoute } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
+import type { UsageStrip } from '../core/usage-strip.ts'
 import { baseHeaders, type Caller, type Failure, type Headers } from './respond.ts'
 import type { Finish, Ticket } from './ticket.ts'
 
@@ -13,6 +14,8 @@ export type Line = {
   readonly ticket: Ticket
   readonly route: GatewayRoute
   readonly keepAliveMs: number
+  /** Takes out the usage that only we asked for; null: nothing to take out. */
+  readonly strip: UsageStrip | null
   /** A stand-in on another engine: its thinking goes out under the name that was expected. */
   readonly rename: Rename | null
   /** Writes to the client and stops reading the engine until the client has caught up. */

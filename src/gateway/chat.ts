@@ -1,9 +1,10 @@
 /** The story of a request: read what it asks, find its route, choose a replica, forward, settle. */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { pickTarget } from '../core/balance.ts'
-import { readAsk, splice } from '../core/body.ts'
+import { type Ask, readAsk, splice } from '../core/body.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { chooseRoute } from '../core/stand-in.ts'
+import { type Edit, UsageStrip, usageEdit } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import { Exchange } from './forward.ts'
 import { type Asker, reserve } from './reserve.ts'
@@ -51,10 +52,7 @@ export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart
   ticket.spillover = cause
   const target = choose(state, route)
   reserve(state, { ticket, route: asked, ask, key, asker })
-  const renamed =
-    route.servedModel === ask.model
-      ? body
-      : splice(body, ask.modelRange, Buffer.from(JSON.stringify(route.servedModel)))
+  const usage = ask.stream && asked.limits?.length ? usageEdit(body, ask.usage, ask.start) : null
   new Exchange({
     state,
     ticket,
@@ -63,9 +61,28 @@ export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart
     caller,
     path: ticket.path,
     headers: upstreamHeaders(headers, ticket.id),
-    body: ask.start === 0 ? renamed : renamed.subarray(ask.start),
+    body: edited(body, { ask, route, usage }),
     stream: ask.stream,
+    strip: usage === null ? null : new UsageStrip(route.engine, ask.usage.last),
   }).begin(target)
+}
+
+type Editing = {
+  readonly ask: Ask
+  readonly route: GatewayRoute
+  readonly usage: Edit | null
+}
+
+/** The body as the engine gets it: its own name of the model, and our wish for usage. */
+const edited = (body: Uint8Array, { ask, route, usage }: Editing): Uint8Array => {
+  const name = Buffer.from(JSON.stringify(route.servedModel))
+  const model = route.servedModel === ask.model ? null : { range: ask.modelRange, insert: name }
+  const edits = [model, usage]
+    .filter((edit) => edit !== null)
+    .toSorted((a, b) => b.range.start - a.range.start)
+  // From the end, so that the places of the earlier ones stay right.
+  const result = edits.reduce((bytes, { range, insert }) => splice(bytes, range, insert), body)
+  return ask.start === 0 ? result : result.subarray(ask.start)
 }
 
 const refusedParam = (param: string | null) => (param === null ? {} : { param })

@@ -9,6 +9,7 @@ import { pickTarget } from '../core/balance.ts'
 import { type Rename, reasoningRename } from '../core/reasoning.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
+import type { UsageStrip } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import type { Answer, Line } from './answer.ts'
 import { diedAfterReuse } from './pools.ts'
@@ -44,6 +45,7 @@ export type ExchangeStart = {
   readonly headers: string[]
   readonly body: Uint8Array
   readonly stream: boolean
+  readonly strip: UsageStrip | null
 }
 
 export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
@@ -53,6 +55,7 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
   readonly ticket: Ticket
   readonly route: GatewayRoute
   readonly keepAliveMs: number
+  readonly strip: UsageStrip | null
   readonly rename: Rename | null
   readonly #state: GatewayState
   readonly #path: string
@@ -82,6 +85,7 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
     this.#headers = start.headers
     this.#body = start.body
     this.#stream = start.stream
+    this.strip = start.strip
     this.#answer = start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
   }
 

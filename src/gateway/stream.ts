@@ -14,6 +14,7 @@ import { engineErrorEvent } from '../core/engine-error.ts'
 import { renamed } from '../core/reasoning.ts'
 import { fieldsOf, SseScanner } from '../core/sse.ts'
 import { ABORTED, type Ending, StreamWatch } from '../core/usage.ts'
+import type { UsageStrip } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
@@ -32,6 +33,8 @@ export class StreamAnswer implements Answer {
   readonly #line: Line
   readonly #scanner = new SseScanner(EVENT_BYTES_MAX)
   readonly #watch = new StreamWatch()
+  /** Null: the client reads all that the engine says. */
+  readonly #strip: UsageStrip | null
   /** Takes over when the engine does not answer with events. */
   #whole: WholeAnswer | null = null
   #committed = false
@@ -40,6 +43,7 @@ export class StreamAnswer implements Answer {
 
   constructor(line: Line) {
     this.#line = line
+    this.#strip = line.strip
     this.#lastWriteAtMs = line.ticket.startedAtMs
   }
 
@@ -70,28 +74,29 @@ export class StreamAnswer implements Answer {
     const { bytes, events } = step
     for (const event of events) {
       const kind = this.#watch.see(bytes, event)
-      if (kind === 'token') {
-        this.#line.ticket.firstToken(nowMs)
-        this.#line.ticket.token()
-      }
       if (kind === 'error') {
-        if (event.start > 0) this.#send(bytes.subarray(0, event.start), nowMs)
+        this.#relay(bytes, { end: event.start, all: true, nowMs })
         const { data } = fieldsOf(bytes, event)
         this.#line.fail(failureOfEngine(engineErrorEvent(data ?? '')))
         return
       }
       if (kind === 'done' && this.#watch.ending().finishReason === ABORTED) {
-        if (event.start > 0) this.#send(bytes.subarray(0, event.start), nowMs)
+        this.#relay(bytes, { end: event.start, all: true, nowMs })
         this.#line.fail(interrupted(GAVE_UP))
         return
       }
+      this.#strip?.add(bytes, event)
       if (kind === 'done') {
         this.#done = true
-        this.#send(event.end === bytes.length ? bytes : bytes.subarray(0, event.end), nowMs)
+        this.#relay(bytes, { end: event.end, all: true, nowMs })
         return
       }
+      if (kind === 'token') {
+        this.#line.ticket.firstToken(nowMs)
+        this.#line.ticket.token(this.#strip?.completion ?? null)
+      }
     }
-    if (bytes.length > 0) this.#send(bytes, nowMs)
+    this.#relay(bytes, { end: bytes.length, all: false, nowMs })
   }
 
   end(): void {
@@ -100,6 +105,7 @@ export class StreamAnswer implements Answer {
       return
     }
     const rest = this.#scanner.rest()
+    this.#flush()
     // An engine that leaves out the empty line after its last event has still said [DONE].
     if (!this.#done && isDone(rest)) {
       this.#done = true
@@ -124,6 +130,7 @@ export class StreamAnswer implements Answer {
       this.#line.finish(outcomeOf(failure), this.ending())
       return
     }
+    this.#flush()
     res.end(`data: ${JSON.stringify(failure.body)}\n\n`)
     const { reason } = failure
     const outcome = failure.status === 504 ? 'timeout' : 'interrupted'
@@ -142,6 +149,18 @@ export class StreamAnswer implements Answer {
 
   ending(): Ending {
     return this.#watch.ending()
+  }
+
+  /** Sends the events up to `end`; `all`: also one that is held back. */
+  #relay(bytes: Uint8Array, { end, all, nowMs }: Relayed): void {
+    const out = this.#strip === null ? bytes.subarray(0, end) : this.#strip.take(all)
+    if (out.length > 0) this.#send(out, nowMs)
+  }
+
+  /** Nothing follows the event that is held back. */
+  #flush(): void {
+    const held = this.#strip?.take(true)
+    if (held !== undefined && held.length > 0) this.#send(held, performance.now())
   }
 
   #send(bytes: Uint8Array | string, nowMs: number): void {
@@ -165,6 +184,8 @@ export class StreamAnswer implements Answer {
     this.#line.finish({ status: 200, outcome: 'ok', reason }, ending)
   }
 }
+
+type Relayed = { readonly end: number; readonly all: boolean; readonly nowMs: number }
 
 const interrupted = (message: string): Failure =>
   failureOf(new PenstockError('stream_interrupted', message))

@@ -31,7 +31,7 @@ export class Ticket {
   reservation: Reservation | null = null
   /** Bytes of the body, for the estimate to learn from. */
   bodyBytes = 0
-  /** Tokens that a stream has shown so far: at least one an event. */
+  /** Tokens that a stream has shown so far: as the engine says, or one an event. */
   produced = 0
   readonly #state: GatewayState
   readonly #acceptedAtMs = Date.now()
@@ -102,9 +102,9 @@ export class Ticket {
     return this.reservation === null ? {} : standingHeaders(this.reservation.standings)
   }
 
-  /** A stream has shown another token, or several. */
-  token(): void {
-    this.produced += 1
+  /** A stream has shown another token; `count`: so many by now, where the engine says. */
+  token(count: number | null): void {
+    this.produced = count ?? this.produced + 1
     this.reservation?.produced(this.produced)
   }
 
