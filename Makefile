@@ -51,6 +51,10 @@ bench: $(READY) ## Measure the gateway against a baseline in the same run
 bench-simulator: $(READY) ## Measure one simulator process: 10,000 streams, 50,000 tokens/s, one core
 	@ulimit -n $$(ulimit -H -n) && $(NODE) test/bench/simulator.ts $(ARGS)
 
+.PHONY: calibrate
+calibrate: $(READY) ## The flight simulator against every published measurement; ARGS=--fit fits anew
+	@$(NODE) runtimes/simulator/calibration/main.ts $(ARGS)
+
 .PHONY: conformance
 conformance: $(WEB) ## Deploy a real vLLM (CPU build, from PyPI) and stream from it
 	bash conformance/run $(ARGS)

@@ -34,6 +34,7 @@ const ENTRIES = [
   'src/console/web/main.tsx',
   'runtimes/simulator/main.ts',
   'runtimes/simulator/nvidia-smi.ts',
+  'runtimes/simulator/calibration/main.ts',
   'runtimes/simulator/faults/client.ts',
 ]
 

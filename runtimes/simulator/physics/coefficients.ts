@@ -1,136 +1,106 @@
 /**
- * Efficiency coefficients of the step-time model, each with the published row it was set from
- * (design facts, section 7). Times in milliseconds. The first row whose test fits is taken.
- *
- * The model of one step (physics/cost.ts):
- *   base + layers x perLayerMs + dense bytes / (bandwidth x bandwidthEfficiency)
- *   + expert bytes touched / (bandwidth x expertEfficiency) + KV bytes / (bandwidth x 0.6)
- *   + tokens x perTokenMs, and never less than FLOPs / (peak x computeEfficiency).
+ * Coefficients of the step-time model (physics/cost.ts). `FITTED` is what `make calibrate
+ * ARGS=--fit` prints: found from the rows of calibration/rows.ts marked `fit`, from no others. A
+ * test holds that they are what the fit finds. Times in milliseconds.
  */
 export type Coefficients = {
   readonly name: string
-  readonly source: string
-  /** Scheduler, sampling and launch overhead of one step. */
+  /** Scheduler and launch of one step, whatever is in it. */
   readonly baseMs: number
-  /** Two all-reduces a layer; zero on one GPU. */
-  readonly perLayerMs: number
+  /** Host work for each answer in the step: sampling, detokenising, bookkeeping. */
+  readonly sequenceMs: number
+  /** Latency of a layer's two all-reduces and of their launch; zero on one GPU. */
+  readonly layerMs: number
+  /** Launching one layer of experts kernel by kernel, in eager mode and in prefill. */
+  readonly eagerLayerMs: number
+  readonly prefillLayerMs: number
+  /** Bandwidth that an all-reduce of many tokens reaches on one GPU's link. */
+  readonly linkBytesPerSecond: number
+  /** Shares of the GPU's bandwidth and FLOPS that kernels reach. */
   readonly bandwidthEfficiency: number
-  /** Experts are small and scattered: their reads reach less of the bandwidth. */
   readonly expertEfficiency: number
   readonly kvEfficiency: number
   readonly computeEfficiency: number
-  /** Communication of one token's activations through all layers. */
-  readonly perTokenMs: number
+  readonly expertComputeEfficiency: number
 }
 
-type Row = Coefficients & {
-  readonly fits: (gpuName: string, crossNode: boolean, sharded: boolean) => boolean
+export type Fitted = {
+  readonly baseMs: number
+  readonly sequenceMs: number
+  readonly bandwidthEfficiency: number
+  readonly expertEfficiency: number
+  readonly computeEfficiency: number
+  readonly expertComputeEfficiency: number
+  readonly eagerLayerMs: number
+  readonly prefillLayerMs: number
+  /** Tensor parallel inside a node, over NVLink. */
+  readonly nodeLayerMs: number
+  /** Tensor parallel across nodes: InfiniBand on H100 nodes. */
+  readonly crossLayerMs: number
+  /** The same on the H20 nodes that were measured, with the engine of April 2025. */
+  readonly crossH20LayerMs: number
+  readonly crossH20SequenceMs: number
 }
+
+export const FITTED: Fitted = {
+  baseMs: 4.03,
+  sequenceMs: 0.134,
+  bandwidthEfficiency: 0.913,
+  expertEfficiency: 0.896,
+  computeEfficiency: 0.756,
+  expertComputeEfficiency: 0.278,
+  eagerLayerMs: 1.8,
+  prefillLayerMs: 0.773,
+  nodeLayerMs: 0.0647,
+  crossLayerMs: 0.294,
+  crossH20LayerMs: 0.861,
+  crossH20SequenceMs: 0.747,
+}
+
+/** Not fitted, no row tells them apart: half of NVLink's 450 GB/s, half of a 400 Gb/s NIC. */
+const LINK = { node: 225e9, cross: 25e9 }
+/** Not fitted: published rows have short contexts; paged attention reads at about this share. */
+const KV_EFFICIENCY = 0.6
 
 const H20 = /\bH20\b/
-const A100 = /\bA[18]00\b/
 
-const ROWS: readonly Row[] = [
-  {
-    name: 'H20, tensor parallel across nodes',
-    source:
-      'tanjunchen 2025-04-05, SGLang 0.4.4, R1, 2x8 H20 TP16, 128/128: TPOT 55.6 (c1), 85 (c8), ' +
-      '144-155 (c32), 245-250 ms (c128); least squares over the four rows',
-    baseMs: 4,
-    perLayerMs: 0.755,
-    bandwidthEfficiency: 0.6,
-    expertEfficiency: 0.084,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.45,
-    perTokenMs: 0.576,
-    fits: (gpu, cross) => cross && H20.test(gpu),
-  },
-  {
-    name: 'tensor parallel across nodes',
-    source: 'tt-inference-server #356: SGLang R1-0528, 2x8 H100 + IB: TPOT 23.1 ms at c1',
-    baseMs: 4,
-    perLayerMs: 0.28,
-    bandwidthEfficiency: 0.65,
-    expertEfficiency: 0.3,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.45,
-    perTokenMs: 0.3,
-    fits: (_, cross) => cross,
-  },
-  {
-    name: 'H20, one node, several GPUs',
-    source:
-      'tanjunchen, March 2025, SGLang, R1, 8xH20, max-running 32, 3500/1500: TPOT 108 ms; ' +
-      'lmsys / Ant 2025-09-26: BS 32 a GPU under 50 ms when tuned',
-    baseMs: 4,
-    perLayerMs: 0.32,
-    bandwidthEfficiency: 0.5,
-    expertEfficiency: 0.22,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.45,
-    perTokenMs: 0.3,
-    fits: (gpu, _, sharded) => sharded && H20.test(gpu),
-  },
-  {
-    name: 'one node, several GPUs',
-    source:
-      'IX #870: SGLang 0.5.7, R1, 8xH200 TP8, 1k/1k: TPOT 12.8 (c8), 17.2 (c16), 34.6 ms (c64); ' +
-      'vllm #18725: QwQ-32B on 8xH200, 115 tok/s at c1',
-    baseMs: 2.5,
-    perLayerMs: 0.075,
-    bandwidthEfficiency: 0.65,
-    expertEfficiency: 0.95,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.45,
-    perTokenMs: 0.19,
-    fits: (_gpu, _cross, sharded) => sharded,
-  },
-  {
-    name: 'H20, one GPU',
-    source:
-      'Qwen3 speed_benchmark (2025-05-20): Qwen3-32B BF16, SGLang, one H20-96, batch 1: 20.72 ' +
-      'tok/s = 48.3 ms; 65.5 GB in 45.3 ms is 0.36 of 4.0 TB/s',
-    baseMs: 3,
-    perLayerMs: 0,
-    bandwidthEfficiency: 0.3615,
-    expertEfficiency: 0.3,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.6,
-    perTokenMs: 0,
-    fits: (gpu) => H20.test(gpu),
-  },
-  {
-    name: 'A100, one GPU',
-    source: 'gpustack docs: Qwen3-32B BF16, A100-80, ShareGPT burst, vLLM: 832 output tok/s',
-    baseMs: 3,
-    perLayerMs: 0,
-    bandwidthEfficiency: 0.7,
-    expertEfficiency: 0.5,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.6,
-    perTokenMs: 0,
-    fits: (gpu) => A100.test(gpu),
-  },
-  {
+/** Picks the coefficients for a placement. */
+export const coefficientsFrom = (
+  fitted: Fitted,
+  gpuName: string,
+  placement: { readonly crossNode: boolean; readonly sharded: boolean },
+): Coefficients => {
+  const shared = {
     name: 'one GPU',
-    source: 'gpustack docs: Qwen3-32B BF16, H100, ShareGPT burst, vLLM 0.11: 1131.6 tok/s, 88 ms',
-    baseMs: 3,
-    perLayerMs: 0,
-    bandwidthEfficiency: 0.7,
-    expertEfficiency: 0.5,
-    kvEfficiency: 0.6,
-    computeEfficiency: 0.45,
-    perTokenMs: 0,
-    fits: () => true,
-  },
-]
+    baseMs: fitted.baseMs,
+    sequenceMs: fitted.sequenceMs,
+    layerMs: 0,
+    eagerLayerMs: fitted.eagerLayerMs,
+    prefillLayerMs: fitted.prefillLayerMs,
+    linkBytesPerSecond: LINK.node,
+    bandwidthEfficiency: fitted.bandwidthEfficiency,
+    expertEfficiency: fitted.expertEfficiency,
+    kvEfficiency: KV_EFFICIENCY,
+    computeEfficiency: fitted.computeEfficiency,
+    expertComputeEfficiency: fitted.expertComputeEfficiency,
+  }
+  if (!placement.sharded) return shared
+  const node = { ...shared, name: 'one node, several GPUs', layerMs: fitted.nodeLayerMs }
+  if (!placement.crossNode) return node
+  const cross = { ...node, linkBytesPerSecond: LINK.cross }
+  if (!H20.test(gpuName)) {
+    return { ...cross, name: 'tensor parallel across nodes', layerMs: fitted.crossLayerMs }
+  }
+  return {
+    ...cross,
+    name: 'H20, tensor parallel across nodes',
+    layerMs: fitted.crossH20LayerMs,
+    sequenceMs: fitted.crossH20SequenceMs,
+  }
+}
 
 export const coefficientsFor = (
   gpuName: string,
   crossNode: boolean,
   sharded: boolean,
-): Coefficients => {
-  const row = ROWS.find(({ fits }) => fits(gpuName, crossNode, sharded))
-  if (row === undefined) throw new Error('coefficients: the last row fits everything')
-  return row
-}
+): Coefficients => coefficientsFrom(FITTED, gpuName, { crossNode, sharded })

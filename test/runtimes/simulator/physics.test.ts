@@ -6,10 +6,8 @@ import { planMemory } from '../../../runtimes/simulator/memory.ts'
 import { BlockPool } from '../../../runtimes/simulator/physics/blocks.ts'
 import { Engine, type EngineConfig } from '../../../runtimes/simulator/physics/engine.ts'
 import type { Sequence } from '../../../runtimes/simulator/physics/sequence.ts'
-import { costOf } from '../../../runtimes/simulator/service.ts'
 import type { Architecture } from '../../../src/core/manifest.ts'
-import type { Rehearsal } from '../../../src/core/runtime.ts'
-import { H20, QWQ, R1, r1Rehearsal, rehearsal } from './support.ts'
+import { H20, QWQ, R1 } from './support.ts'
 
 const FLAT = { stepMs: () => 10, busyRatio: 1 }
 const endless = () => ({ next: () => 7, ended: false })
@@ -232,44 +230,6 @@ const run1 = (engine: Engine): void => {
   engine.begin(0)
   engine.finish()
 }
-
-describe('time per token, against published rows (design facts, section 7)', () => {
-  const tpot = (engineRehearsal: Rehearsal, tensor: number, batch: number, context: number) => {
-    const perToken = engineRehearsal.architecture === R1 ? 70_272 : 262_144 / tensor
-    const cost = costOf({ tensor, pipeline: 1 }, engineRehearsal, perToken)
-    const load = { decodeTokens: batch, decodeContext: batch * context }
-    return cost.stepMs({ ...load, prefillTokens: 0, prefillContext: 0 })
-  }
-  const h200 = {
-    gpuName: 'NVIDIA H200',
-    memoryBytes: 143_771 * 2 ** 20,
-    bandwidthBytesPerSecond: 4.8e12,
-    bf16Flops: 989e12,
-    fp8Flops: 1978e12,
-  }
-  const across = r1Rehearsal('a')
-  const inside = r1Rehearsal('b', h200)
-
-  test.each([
-    ['R1 2x8 H20 TP16 c1', across, 16, 1, 192, 55.6, 0.1],
-    ['R1 2x8 H20 TP16 c8', across, 16, 8, 192, 85, 0.1],
-    ['R1 2x8 H20 TP16 c32', across, 16, 32, 192, 149.5, 0.1],
-    ['R1 2x8 H20 TP16 c128', across, 16, 128, 192, 247, 0.1],
-    ['32B bf16, one H20, c1', rehearsal(), 1, 1, 1024, 48.3, 0.1],
-    ['R1 8xH200 TP8 c8', inside, 8, 8, 1536, 12.8, 0.2],
-    ['R1 8xH200 TP8 c16', inside, 8, 16, 1536, 17.2, 0.2],
-    ['R1 8xH200 TP8 c64', inside, 8, 64, 1536, 34.6, 0.2],
-    ['R1 8xH20 TP8 c32', r1Rehearsal('c'), 8, 32, 4250, 108, 0.2],
-    ['QwQ 8xH200 TP8 c1', rehearsal({ ...h200, gpus: across.gpus }), 8, 1, 512, 8.7, 0.35],
-  ])('%s', (name, machine, tensor, batch, context, measured, tolerance) => {
-    const simulated = tpot(machine, tensor, batch, context)
-    const ratio = simulated / measured
-    process.stdout.write(
-      `${name}: measured ${measured} ms, simulated ${simulated.toFixed(1)} ms, ratio ${ratio.toFixed(2)}\n`,
-    )
-    expect(Math.abs(ratio - 1)).toBeLessThan(tolerance)
-  })
-})
 
 describe('KV pool (design facts, section 6)', () => {
   const facts = (shape: Architecture, localGpus: number) => ({
