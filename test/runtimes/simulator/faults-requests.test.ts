@@ -169,7 +169,7 @@ describe.each(['vllm', 'sglang'] as const)('%s', (engine) => {
     }
   })
 
-  test('error-500 and error-429: the engine's own shape, for a share', async () => {
+  test('error-500 and error-429 in the shape of the engine, for a share', async () => {
     for (const status of [500, 429]) {
       const { url, one } = await started(engine, [{ kind: `error-${status}`, share: 0.25 }])
       const seen: number[] = []
