@@ -18,6 +18,11 @@ export type Reading = {
   readonly utilizationRatio: number
   readonly powerWatts: number
   readonly temperatureCelsius: number
+  /** What nvidia-smi runs into: NVML cannot start, or this GPU fell off the bus. */
+  readonly failure?: 'nvml' | 'lost'
+  /** ECC errors of DRAM since the driver was loaded. */
+  readonly eccCorrected?: number
+  readonly eccUncorrected?: number
 }
 
 const STALE_MS = 5000
@@ -66,23 +71,28 @@ export const readGpu = (node: string, gpu: number): Reading => {
     utilizationRatio: number('utilizationRatio', 0),
     powerWatts: number('powerWatts', IDLE.powerWatts),
     temperatureCelsius: number('temperatureCelsius', IDLE.temperatureCelsius),
+    eccCorrected: number('eccCorrected', 0),
+    eccUncorrected: number('eccUncorrected', 0),
+    ...(value.failure === 'nvml' || value.failure === 'lost' ? { failure: value.failure } : {}),
   }
+}
+
+/** What a rank tells of its GPUs; faults of a rehearsal come with it. */
+export type Published = Pick<Reading, 'failure' | 'eccCorrected' | 'eccUncorrected'> & {
+  readonly memoryBytes: number
+  readonly busyRatio: number
 }
 
 /** Publishes until the process ends. `read` gives memory and how busy the GPUs were. */
 export class GpuPublisher {
   readonly #rehearsal: Rehearsal
   readonly #processName: string
-  readonly #read: () => { memoryBytes: number; busyRatio: number }
+  readonly #read: () => Published
   readonly #timer: NodeJS.Timeout
   #temperature = IDLE.temperatureCelsius
   #writing = false
 
-  constructor(
-    rehearsal: Rehearsal,
-    processName: string,
-    read: () => { memoryBytes: number; busyRatio: number },
-  ) {
+  constructor(rehearsal: Rehearsal, processName: string, read: () => Published) {
     this.#rehearsal = rehearsal
     this.#processName = processName
     this.#read = read
@@ -94,11 +104,12 @@ export class GpuPublisher {
   async publish(): Promise<void> {
     if (this.#writing) return
     this.#writing = true
-    const { memoryBytes, busyRatio } = this.#read()
+    const { memoryBytes, busyRatio, ...faults } = this.#read()
     const { node, gpus, powerLimitWatts } = this.#rehearsal
     // Heat follows the load slowly; 33 degrees idle, some 70 when busy all the time.
     this.#temperature += (IDLE.temperatureCelsius + 37 * busyRatio - this.#temperature) * 0.1
     const reading: Reading & { readonly at: number } = {
+      ...faults,
       at: Date.now(),
       pid: process.pid,
       processName: this.#processName,

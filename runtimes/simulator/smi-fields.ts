@@ -35,6 +35,41 @@ const used = ({ rehearsal, reading }: Gpu): number =>
 const busId = ({ index }: Gpu): string =>
   `00000000:${(0x0f + index * 0x10).toString(16).toUpperCase().padStart(2, '0')}:00.0`
 
+/** An uncorrectable error's row is remapped with the next reset; until then that is pending. */
+const isBroken = ({ reading }: Gpu): boolean => (reading.eccUncorrected ?? 0) > 0
+
+/** All errors are DRAM's here; SRAM's stay at 0. */
+const eccFields = (
+  kind: 'corrected' | 'uncorrected',
+  count: (gpu: Gpu) => number,
+): Readonly<Record<string, Field>> =>
+  Object.fromEntries(
+    ['volatile', 'aggregate'].flatMap((span) => {
+      const errors = text((gpu) => String(count(gpu)))
+      const name = `ecc.errors.${kind}.${span}`
+      return [
+        [`${name}.dram`, errors],
+        [`${name}.device_memory`, errors],
+        [`${name}.sram`, fixed('0')],
+        [`${name}.total`, errors],
+      ]
+    }),
+  )
+
+/** Bit 0 of the mask is "GPU idle" (nvml.h, nvmlClocksEventReasonGpuIdle). */
+const reasonFields = (family: string): Readonly<Record<string, Field>> => {
+  const isIdle = ({ reading }: Gpu) => reading.utilizationRatio === 0
+  const never = ['applications_clocks_setting', 'sw_power_cap', 'hw_slowdown', 'sync_boost']
+  const thermal = ['hw_thermal_slowdown', 'hw_power_brake_slowdown', 'sw_thermal_slowdown']
+  return {
+    [`${family}.active`]: text((gpu) => `0x${(isIdle(gpu) ? '1' : '0').padStart(16, '0')}`),
+    [`${family}.gpu_idle`]: text((gpu) => (isIdle(gpu) ? 'Active' : 'Not Active')),
+    ...Object.fromEntries(
+      [...never, ...thermal].map((name) => [`${family}.${name}`, fixed('Not Active')]),
+    ),
+  }
+}
+
 export const FIELDS: Readonly<Record<string, Field>> = {
   timestamp: text(() => stamp(new Date())),
   driver_version: fixed(DRIVER_VERSION),
@@ -57,30 +92,38 @@ export const FIELDS: Readonly<Record<string, Field>> = {
   'power.draw.average': watts(({ reading }) => reading.powerWatts),
   'power.draw.instant': watts(({ reading }) => reading.powerWatts),
   'power.limit': watts(({ rehearsal }) => rehearsal.powerLimitWatts),
+  'power.default_limit': watts(({ rehearsal }) => rehearsal.powerLimitWatts),
+  'power.max_limit': watts(({ rehearsal }) => rehearsal.powerLimitWatts),
   'enforced.power.limit': watts(({ rehearsal }) => rehearsal.powerLimitWatts),
   'temperature.gpu': text(({ reading }) => String(reading.temperatureCelsius)),
   'temperature.memory': text(({ reading }) => String(reading.temperatureCelsius + 6)),
   'fan.speed': fixed('[N/A]'),
   pstate: text(({ reading }) => (reading.utilizationRatio > 0 || reading.pid > 0 ? 'P0' : 'P8')),
+  'clocks.gr': fixed('1980', ' MHz'),
   'clocks.sm': fixed('1980', ' MHz'),
   'clocks.current.sm': fixed('1980', ' MHz'),
   'clocks.mem': fixed('2619', ' MHz'),
   'clocks.current.memory': fixed('2619', ' MHz'),
   'clocks.max.sm': fixed('1980', ' MHz'),
   'ecc.mode.current': fixed('Enabled'),
-  'ecc.errors.corrected.volatile.total': fixed('0'),
-  'ecc.errors.uncorrected.volatile.total': fixed('0'),
-  'ecc.errors.corrected.aggregate.total': fixed('0'),
-  'ecc.errors.uncorrected.aggregate.total': fixed('0'),
-  'retired_pages.pending': fixed('No'),
-  'remapped_rows.pending': fixed('No'),
+  'ecc.mode.pending': fixed('Enabled'),
+  ...eccFields('corrected', ({ reading }) => reading.eccCorrected ?? 0),
+  ...eccFields('uncorrected', ({ reading }) => reading.eccUncorrected ?? 0),
+  'retired_pages.single_bit_ecc.count': fixed('[N/A]'),
+  'retired_pages.double_bit.count': fixed('[N/A]'),
+  'remapped_rows.correctable': fixed('0'),
+  'remapped_rows.uncorrectable': text((gpu) => (isBroken(gpu) ? '1' : '0')),
+  'retired_pages.pending': fixed('[N/A]'),
+  'remapped_rows.pending': text((gpu) => (isBroken(gpu) ? 'Yes' : 'No')),
   'remapped_rows.failure': fixed('No'),
-  'clocks_throttle_reasons.active': fixed('0x0000000000000000'),
-  'clocks_event_reasons.active': fixed('0x0000000000000000'),
+  ...reasonFields('clocks_throttle_reasons'),
+  ...reasonFields('clocks_event_reasons'),
   compute_mode: fixed('Default'),
   persistence_mode: fixed('Enabled'),
   'mig.mode.current': fixed('Disabled'),
   compute_cap: fixed('9.0'),
+  'pcie.link.gen.max': fixed('5'),
+  'pcie.link.width.max': fixed('16'),
   'pcie.link.gen.current': fixed('5'),
   'pcie.link.width.current': fixed('16'),
 }

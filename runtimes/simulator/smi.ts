@@ -3,7 +3,8 @@
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import { gpuUuid, readGpu } from './gpu.ts'
 import { readRehearsal } from './rehearsal.ts'
-import { APP_FIELDS, CUDA_VERSION, DRIVER_VERSION, FIELDS, type Gpu, stamp } from './smi-fields.ts'
+import { APP_FIELDS, CUDA_VERSION, DRIVER_VERSION, FIELDS, type Gpu } from './smi-fields.ts'
+import { textLog, xmlLog } from './smi-log.ts'
 
 type Options = {
   query: { readonly fields: readonly string[]; readonly apps: boolean } | null
@@ -116,9 +117,27 @@ const chosen = (rehearsal: Rehearsal, ids: readonly string[] | null): readonly G
   })
 }
 
+/**
+ * NVML fails for the whole machine whatever is asked (255: "other error", nvidia-smi(1)); a GPU
+ * that fell off the bus (XID 79) takes along every call that would show it (15).
+ */
+const refuseLost = (gpus: readonly Gpu[], { gpus: all, node }: Rehearsal): void => {
+  if (all.some((index) => readGpu(node, index).failure === 'nvml')) {
+    throw new Refused(255, 'Failed to initialize NVML: Unknown Error')
+  }
+  const lost = gpus.find(({ reading }) => reading.failure === 'lost')
+  if (lost === undefined) return
+  throw new Refused(
+    15,
+    `Unable to determine the device handle for GPU${plain(lost, 'pci.bus_id').slice(4)}: ` +
+      'GPU is lost.  Reboot the system to recover this GPU',
+  )
+}
+
 /** One reading as text. */
 const report = (read: Options, rehearsal: Rehearsal): string => {
   const gpus = chosen(rehearsal, read.ids)
+  refuseLost(gpus, rehearsal)
   if (read.list) {
     return lines(
       gpus.map(({ index }) => {
@@ -128,7 +147,7 @@ const report = (read: Options, rehearsal: Rehearsal): string => {
     )
   }
   if (read.query !== null) return csv(read, gpus)
-  if (read.verbose && read.xml) return xml(gpus)
+  if (read.verbose) return read.xml ? xmlLog(gpus, new Date()) : textLog(gpus, new Date())
   return table(gpus)
 }
 
@@ -163,27 +182,6 @@ const header = (read: Options): string => {
 }
 
 const plain = (gpu: Gpu, field: string): string => FIELDS[field]?.read(gpu) ?? ''
-
-const xml = (gpus: readonly Gpu[]): string => {
-  const one = (gpu: Gpu): string =>
-    `\t<gpu id="${plain(gpu, 'pci.bus_id')}">\n` +
-    `\t\t<product_name>${plain(gpu, 'name')}</product_name>\n` +
-    `\t\t<uuid>${plain(gpu, 'uuid')}</uuid>\n` +
-    `\t\t<minor_number>${gpu.index}</minor_number>\n` +
-    `\t\t<fb_memory_usage><total>${plain(gpu, 'memory.total')} MiB</total>` +
-    `<used>${plain(gpu, 'memory.used')} MiB</used>` +
-    `<free>${plain(gpu, 'memory.free')} MiB</free></fb_memory_usage>\n` +
-    `\t\t<utilization><gpu_util>${plain(gpu, 'utilization.gpu')} %</gpu_util></utilization>\n` +
-    `\t\t<temperature><gpu_temp>${plain(gpu, 'temperature.gpu')} C</gpu_temp></temperature>\n` +
-    `\t\t<gpu_power_readings><power_draw>${plain(gpu, 'power.draw')} W</power_draw>` +
-    `</gpu_power_readings>\n\t</gpu>\n`
-  return (
-    `<?xml version="1.0" ?>\n<nvidia_smi_log>\n\t<timestamp>${stamp(new Date())}</timestamp>\n` +
-    `\t<driver_version>${DRIVER_VERSION}</driver_version>\n` +
-    `\t<cuda_version>${CUDA_VERSION}</cuda_version>\n` +
-    `\t<attached_gpus>${gpus.length}</attached_gpus>\n${gpus.map(one).join('')}</nvidia_smi_log>\n`
-  )
-}
 
 const table = (gpus: readonly Gpu[]): string => {
   const rule = `+${'-'.repeat(89)}+`
@@ -221,10 +219,22 @@ export const runNvidiaSmi = async (
     if (rehearsal.gpus.length === 0) throw new Refused(6, 'No devices were found')
     process.stdout.write(header(read) + report(read, rehearsal))
     const { everyMs } = read
-    if (everyMs !== null) setInterval(() => process.stdout.write(report(read, rehearsal)), everyMs)
+    if (everyMs === null) return
+    const timer = setInterval(() => {
+      try {
+        process.stdout.write(report(read, rehearsal))
+      } catch (error) {
+        clearInterval(timer)
+        refused(error)
+      }
+    }, everyMs)
   } catch (error) {
-    if (!(error instanceof Refused)) throw error
-    process.stdout.write(`${error.message}\n`)
-    process.exitCode = error.code
+    refused(error)
   }
+}
+
+const refused = (error: unknown): void => {
+  if (!(error instanceof Refused)) throw error
+  process.stdout.write(`${error.message}\n`)
+  process.exitCode = error.code
 }

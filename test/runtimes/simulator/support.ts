@@ -62,6 +62,9 @@ export const r1Rehearsal = (node: string, over: Partial<Rehearsal> = {}): Rehear
 const running = new Set<Simulated>()
 const scratch = mkdtempSync(join(tmpdir(), 'penstock-simulator-'))
 
+/** Where simulators leave their GPUs' readings, by node. */
+export const WRITTEN_BY_SIMULATORS = join(scratch, 'penstock-rehearsal')
+
 export class Simulated {
   readonly child: ChildProcess
   output = ''
