@@ -98,6 +98,18 @@ describe('penstock up, without a GPU', { timeout: 240_000 }, () => {
     expect(again.code).toBe(0)
   })
 
+  it('takes a rehearsed load with temporary keys, in simulated time', async () => {
+    const words = '--requests 12 --rate 1 --consumers 3 --lengths fixed:60/10'
+    const { code, output } = await verb(place, 'rehearse', 'load', ...words.split(' '))
+    expect(output).toMatch(/^all +12 +12 /m)
+    expect(output).toContain('200 times faster than real')
+    expect(code).toBe(0)
+    const keys = (await verb(place, 'keys', 'list')).output.split('\n')
+    const temporary = keys.filter((line) => line.includes('rehearsal-'))
+    expect(temporary).toHaveLength(3)
+    expect(temporary.filter((line) => !line.includes('revoked'))).toEqual([])
+  })
+
   it('says in one line that this home, or this port, is taken', async () => {
     const sameHome = await verb(place, 'up')
     expect(sameHome.code).toBe(1)
