@@ -60,12 +60,15 @@ const gatewayRoute = (ask: SnapshotAsk, route: Route): GatewayRoute | null => {
   }
 }
 
-/** The stand-in keeps the settings of its own route if it has one, else of the route it helps. */
+/** The stand-in keeps the settings of its own route if it has one, else of the one it helps. */
 const standIn = (ask: SnapshotAsk, route: Route): { standIn?: StandIn } => {
   const { spillover } = route
   if (spillover === undefined) return {}
   const own = ask.gateway.routes.find(({ to }) => to === spillover.to)
-  const other = gatewayRoute(ask, own ?? { ...route, model: spillover.to, to: spillover.to })
+  const other = gatewayRoute(
+    ask,
+    own ?? { ...route, model: spillover.to, to: spillover.to, limits: [] },
+  )
   if (other === null) return {}
   const { state } = ask.spillovers.of(route.to, ask.nowMs)
   const { ratio } = ask.spillovers.of(spillover.to, ask.nowMs)
