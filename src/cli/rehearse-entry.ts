@@ -16,7 +16,7 @@ export type FaultEntry = {
 }
 
 /** `field`: what to point at. */
-export type EntryProblem = { readonly field: string; readonly message: string }
+type EntryProblem = { readonly field: string; readonly message: string }
 
 export type EntryAnswer =
   | { readonly ok: true; readonly entry: FaultEntry }
