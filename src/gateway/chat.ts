@@ -3,11 +3,12 @@ import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { pickTarget } from '../core/balance.ts'
 import { type Ask, readAsk, splice } from '../core/body.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
-import { chooseRoute } from '../core/stand-in.ts'
+import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
 import { type Edit, UsageStrip, usageEdit } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import { Exchange } from './forward.ts'
-import { type Asker, reserve } from './reserve.ts'
+import { RateLimited } from './rate-limited.ts'
+import { type Asker, type ReserveAsk, reserve } from './reserve.ts'
 import type { Caller } from './respond.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
@@ -29,7 +30,6 @@ export type ChatStart = {
 
 /** Starts the exchange, or throws the refusal; nothing has been written then. */
 export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart): void => {
-  const { headers } = asker
   const ask = readAsk(body)
   if ('message' in ask) {
     throw new PenstockError('invalid_request', ask.message, refusedParam(ask.param))
@@ -42,17 +42,8 @@ export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart
     throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
-  const asked = state.table.route(ask.model, key)
-  const { route, cause } = chooseRoute(asked, {
-    deny: headers['x-penstock-spillover'] === 'deny',
-    draw: Math.random(),
-    tokens: Math.ceil(body.length / BYTES_PER_TOKEN),
-  })
-  ticket.route = route
-  ticket.spillover = cause
-  const target = choose(state, route)
-  reserve(state, { ticket, route: asked, ask, key, asker })
-  const usage = ask.stream && asked.limits?.length ? usageEdit(body, ask.usage, ask.start) : null
+  const { route, target } = admitted(state, { ticket, ask, key, asker })
+  const usage = ask.stream && route.limits?.length ? usageEdit(body, ask.usage, ask.start) : null
   new Exchange({
     state,
     ticket,
@@ -60,11 +51,48 @@ export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart
     res,
     caller,
     path: ticket.path,
-    headers: upstreamHeaders(headers, ticket.id),
+    headers: upstreamHeaders(asker.headers, ticket.id),
     body: edited(body, { ask, route, usage }),
     stream: ask.stream,
     strip: usage === null ? null : new UsageStrip(route.engine, ask.usage.last),
   }).begin(target)
+}
+
+type Admission = Omit<ReserveAsk, 'route'>
+type Admitted = { readonly route: GatewayRoute; readonly target: Target }
+
+/**
+ * Who answers, with its limits charged: the route that was asked for, or its stand-in, which may
+ * also take what the route's token limits refuse. A stand-in's answer counts on its own limits.
+ */
+const admitted = (state: GatewayState, admission: Admission): Admitted => {
+  const { ticket, ask, key, asker } = admission
+  const deny = asker.headers['x-penstock-spillover'] === 'deny'
+  const tokens = Math.ceil(ticket.bodyBytes / BYTES_PER_TOKEN)
+  const asked = state.table.route(ask.model, key)
+  const choice = chooseRoute(asked, { deny, draw: Math.random(), tokens })
+  try {
+    return settleOn(state, admission, choice)
+  } catch (error) {
+    if (!(error instanceof RateLimited) || error.type !== 'tokens') throw error
+    const other = choice.cause === null ? standInFor(asked, 'tokens', { deny, tokens }) : null
+    if (other === null) throw error
+    return settleOn(state, admission, { route: other.route, cause: 'tokens' })
+  }
+}
+
+/** Chooses the replica before anything is charged. */
+const settleOn = (
+  state: GatewayState,
+  admission: Admission,
+  { route, cause }: Choice,
+): Admitted => {
+  const { ticket } = admission
+  ticket.route = route
+  ticket.spillover = cause
+  const target = choose(state, route)
+  reserve(state, { ...admission, route })
+  return { route, target }
 }
 
 type Editing = {

@@ -4,10 +4,19 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { limitsOf } from '../../src/core/limits.ts'
 import { GatewaySchema } from '../../src/core/manifest.ts'
 import type { GatewayRoute } from '../../src/core/snapshot.ts'
-import { chunk, DONE, JSON_TYPE, type Script, SSE, usageChunk } from '../support/engine.ts'
+import {
+  chunk,
+  DONE,
+  JSON_TYPE,
+  type Script,
+  SSE,
+  startEngine,
+  usageChunk,
+} from '../support/engine.ts'
 import {
   chatBody,
   closeAll,
+  closeLater,
   KEY,
   post,
   routeOf,
@@ -212,6 +221,37 @@ test('a reload changes the amount and keeps what was used', async () => {
   let left = 9_000
   while (left === 9_000) left = await remaining(url)
   expect(left).toBe(18_000)
+})
+
+test('what the token limit refuses, a stand-in takes and says so; `deny` rather has the 429', async () => {
+  const small = closeLater(await startEngine(() => answer(1, 1)))
+  const route = routeOf([targetOf(small.url, { id: 'small-0', slot: 1 })], {
+    model: 'small',
+    deployment: 'small',
+    servedModel: 'small',
+    limits: limits({ per: 'consumer', requestsPerDay: 2 }),
+  })
+  const { url, engine, finished } = await startWorld(() => answer(600, 400), {
+    route: {
+      limits: limits({ per: 'consumer', tokensPerDay: 1_000 }),
+      standIn: { on: ['tokens'], fraction: 0, reason: '', saturated: false, route },
+    },
+  })
+  const statuses: [number, string | null][] = []
+  for (const headers of [{}, {}, { 'x-penstock-spillover': 'deny' }, {}, {}]) {
+    const { status, headers: said } = await post(url, chatBody(), headers)
+    statuses.push([status, said.get('x-penstock-spillover')])
+  }
+  // The last finds the stand-in's own limit used up.
+  expect(statuses).toEqual([
+    [200, null],
+    [200, 'tokens'],
+    [429, null],
+    [200, 'tokens'],
+    [429, null],
+  ])
+  expect([engine.seen.length, small.seen.length]).toEqual([1, 2])
+  await until('the reports', () => finished.length === 5)
 })
 
 test('who is limited: a header, a cookie, a query parameter, an address', async () => {
