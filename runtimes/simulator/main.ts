@@ -8,6 +8,7 @@ import { readVllm, VLLM_VERSION } from './flags/vllm.ts'
 import { readRehearsal } from './rehearsal.ts'
 import { serve } from './serve.ts'
 import type { Command, Facts } from './settings.ts'
+import { scriptAt } from './text/script.ts'
 
 type Launch = {
   readonly read: (argv: readonly string[], facts: Facts) => Command
@@ -70,6 +71,8 @@ if (!read.ok) {
   const { rehearsal } = read
   const planned = readFaults(process.env.PENSTOCK_FAULTS)
   if (!planned.ok) fail(1, planned.message)
+  const script = scriptAt(rehearsal.script)
+  if (!script.ok) fail(1, script.message)
   const command = launch.read(launch.argv, {
     maxContext: rehearsal.architecture.maxContext,
     attentionHeads: rehearsal.architecture.attentionHeads,

@@ -45,6 +45,7 @@ export const readRehearsal = (
     powerLimitWatts: number('powerLimitWatts', 400),
     architecture,
     speed: number('speed', 1),
+    ...(typeof value.script === 'string' ? { script: value.script } : {}),
     ...(typeof value.asVersion === 'string' ? { asVersion: value.asVersion } : {}),
   }
   const missing = ['memoryBytes', 'bandwidthBytesPerSecond', 'bf16Flops'].filter(

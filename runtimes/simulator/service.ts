@@ -14,6 +14,7 @@ import { type CostModel, costModel } from './physics/cost.ts'
 import { Engine } from './physics/engine.ts'
 import { Runner } from './runner.ts'
 import type { Settings } from './settings.ts'
+import { scriptAt } from './text/script.ts'
 
 export const costOf = (
   settings: Pick<Settings, 'tensor' | 'pipeline'>,
@@ -46,6 +47,8 @@ export const buildService = (
   parts: { readonly memory: Memory; readonly faults: FaultSchedule },
 ): Service => {
   const { memory, faults } = parts
+  const script = scriptAt(rehearsal.script)
+  if (!script.ok) throw new Error(script.message)
   const cost = costOf(settings, rehearsal, memory.kvBytesPerToken)
   const engine = new Engine(
     {
@@ -85,6 +88,7 @@ export const buildService = (
       settings.engine === 'vllm'
         ? vllmDialect(settings, fingerprint(settings))
         : sglangDialect(settings),
+    script: script.lines,
     state: 'starting',
     probed: false,
     created: clock.epochSeconds(),

@@ -52,6 +52,8 @@ export type Rehearsal = {
   readonly speed: number
   /** The engine's version to play, such as `0.11`; absent: the newest the simulator knows. */
   readonly asVersion?: string
+  /** Path of a file that says what to answer (runtimes/simulator/text/script.ts). */
+  readonly script?: string
 }
 
 /** Label keys on every container; what runs is learned from them (and from nothing else). */

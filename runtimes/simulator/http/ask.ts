@@ -5,10 +5,11 @@
 
 import { isRecord } from '../rehearsal.ts'
 import type { Settings } from '../settings.ts'
-import type { AnswerPlan } from '../text/answer.ts'
+import type { AnswerPlan, Said } from '../text/answer.ts'
 import { languageOf, topicOf } from '../text/corpus.ts'
 import { exampleOf } from '../text/example.ts'
-import { tokenId } from '../text/tokens.ts'
+import type { ScriptLine } from '../text/script.ts'
+import { pieces, tokenId } from '../text/tokens.ts'
 import { checkFields } from './fields.ts'
 import { chatPrompt, completionPrompts, type Prompt } from './prompt.ts'
 import type { Body, Refusal } from './wire.ts'
@@ -43,7 +44,7 @@ export const readAsk = (
   kind: Ask['kind'],
   value: Body,
   settings: Settings,
-  poolTokens: number,
+  { poolTokens, script }: { readonly poolTokens: number; readonly script: readonly ScriptLine[] },
 ): Asked => {
   const wrong = checkFields(kind, value, settings)
   if (wrong !== null) return { ok: false, refusal: wrong }
@@ -56,7 +57,11 @@ export const readAsk = (
   const room = Math.max(1, settings.contextTokens - longest)
   return {
     ok: true,
-    ask: build(kind, value, settings, { prompts, maxTokens: Math.min(asked ?? room, room) }),
+    ask: scripted(
+      build(kind, value, settings, { prompts, maxTokens: Math.min(asked ?? room, room) }),
+      script,
+      settings,
+    ),
   }
 }
 
@@ -163,8 +168,8 @@ const build = (
     tool === null
       ? structured === null
         ? null
-        : ({ channel: 'content', text: structured } as const)
-      : ({ channel: 'tool', text: JSON.stringify(exampleOf(tool.schema, topic)) } as const)
+        : [{ channel: 'content', text: structured } as const]
+      : [{ channel: 'tool', text: JSON.stringify(exampleOf(tool.schema, topic)) } as const]
   return {
     kind,
     model: typeof body.model === 'string' ? body.model : (settings.servedNames[0] ?? ''),
@@ -197,6 +202,30 @@ const build = (
 const topLogprobs = (kind: Ask['kind'], body: Body): number => {
   const asked = kind === 'chat' ? body.top_logprobs : body.logprobs
   return typeof asked === 'number' ? Math.max(0, Math.min(20, asked)) : 0
+}
+
+/** The answer of the first line of the script that matches, if one does. */
+const scripted = (ask: Ask, script: readonly ScriptLine[], settings: Settings): Ask => {
+  const text = ask.prompts[0]?.text ?? ''
+  const line = script.find(({ match }) => text.includes(match))
+  if (line === undefined) return ask
+  const content = line.echo ? text : line.content
+  // Without a parser the thoughts stay in front of the answer, as the model wrote them.
+  const parsed = ask.kind === 'chat' && settings.reasoningParser !== null
+  const thinks = parsed && line.reasoning !== ''
+  const inside = line.reasoning === '' || parsed ? '' : `${line.reasoning}\n</think>\n\n`
+  const parts: Said[] = []
+  if (thinks) parts.push({ channel: 'reasoning', text: line.reasoning })
+  if (inside + content !== '') parts.push({ channel: 'content', text: inside + content })
+  if (line.tool !== null) parts.push({ channel: 'tool', text: line.tool.arguments })
+  const tokens = parts.reduce((sum, part) => sum + pieces(part.text).length, thinks ? 1 : 0)
+  const cut = line.finish === 'length' ? Math.max(1, tokens) : ask.maxTokens
+  return {
+    ...ask,
+    tool: line.tool === null ? null : { name: line.tool.name },
+    maxTokens: Math.min(ask.maxTokens, cut),
+    plan: { ...ask.plan, thinks, script: parts },
+  }
 }
 
 const stops = (stop: unknown): readonly string[] => {

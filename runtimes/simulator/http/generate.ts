@@ -72,14 +72,14 @@ export const askOf = (
   refuser: Refuser,
   { kind, body }: { readonly kind: Ask['kind']; readonly body: Translated },
 ): Ask | null => {
-  const { settings, memory } = service
+  const { settings, memory, script } = service
   const refuse = (why: Refusal): null => {
     sendJson(response, refuser.error(why))
     return null
   }
   if (service.state === 'dead') return refuse(dead(settings.engine))
   if (!body.ok) return refuse(body.refusal)
-  const asked = readAsk(kind, body.body, settings, memory.poolTokens)
+  const asked = readAsk(kind, body.body, settings, { poolTokens: memory.poolTokens, script })
   if (!asked.ok) return refuse(asked.refusal)
   const { model } = asked.ask
   // SGLang only says the name again.

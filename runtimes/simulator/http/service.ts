@@ -7,6 +7,7 @@ import type { Memory } from '../memory.ts'
 import type { EngineMetrics } from '../metrics/engine-metrics.ts'
 import type { Runner } from '../runner.ts'
 import type { Settings } from '../settings.ts'
+import type { ScriptLine } from '../text/script.ts'
 import type { Dialect } from './dialect.ts'
 
 export type Service = {
@@ -18,6 +19,8 @@ export type Service = {
   readonly faults: FaultSchedule
   readonly metrics: EngineMetrics
   readonly dialect: Dialect
+  /** What to answer to whom, in place of the corpus; empty without a script. */
+  readonly script: readonly ScriptLine[]
   /**
    * `starting`: the port is open, SGLang's warm-up request still runs.
    * `dead`: the engine failed, the process is about to end; `draining`: SIGTERM came.

@@ -9,13 +9,15 @@ import { pieces, tokenId } from './tokens.ts'
 
 export type Channel = 'reasoning' | 'content' | 'tool'
 
+export type Said = { readonly channel: Channel; readonly text: string }
+
 export type AnswerPlan = {
   readonly seed: number
   readonly language: Language
   readonly topic: string
   readonly thinks: boolean
-  /** Fixed words instead of the corpus: a tool's arguments, JSON, an echo. */
-  readonly script: { readonly channel: 'content' | 'tool'; readonly text: string } | null
+  /** Fixed words instead of the corpus, in order: thoughts, JSON, a tool's arguments, an echo. */
+  readonly script: readonly Said[] | null
   readonly stop: readonly string[]
   /** The end token is not drawn before this many tokens. */
   readonly minTokens: number
@@ -38,6 +40,9 @@ export class Answer implements TokenSource {
   readonly #thinkingTokens: number
   readonly #contentTokens: number
   readonly #stopLength: number
+  readonly #toldThought: boolean
+  /** Parts of the script still to come. */
+  readonly #parts: Said[]
   #channel: Channel
   #queue: readonly string[] = []
   #at = 0
@@ -53,8 +58,11 @@ export class Answer implements TokenSource {
     this.#thinkingTokens = this.#random.around(LENGTH.thinking, LENGTH.sigma)
     this.#contentTokens = this.#random.around(LENGTH.content, LENGTH.sigma)
     this.#stopLength = Math.max(0, ...plan.stop.map((text) => text.length))
-    this.#channel = plan.thinks ? 'reasoning' : this.#spokenChannel()
-    if (!plan.thinks) this.#script()
+    this.#parts = [...(plan.script ?? [])]
+    this.#channel = plan.thinks ? 'reasoning' : 'content'
+    const thought = plan.thinks && this.#parts[0]?.channel === 'reasoning'
+    if (!plan.thinks || thought) this.#nextPart()
+    this.#toldThought = thought
   }
 
   /** Which part of the answer the last token belongs to. */
@@ -73,13 +81,14 @@ export class Answer implements TokenSource {
     const long = this.#total > this.#plan.minTokens
     if (this.#channel === 'reasoning') {
       this.reasoningTokens += 1
-      if (this.#spoken >= this.#thinkingTokens && this.#at >= this.#queue.length) {
-        this.#channel = this.#spokenChannel()
+      const enough = this.#toldThought || this.#spoken >= this.#thinkingTokens
+      if (enough && this.#at >= this.#queue.length) {
+        this.#channel = 'content'
         this.#spoken = 0
         this.#queue = []
         this.#at = 0
         this.#sentence = 0
-        this.#script()
+        this.#nextPart()
         return END_OF_THINKING
       }
     } else if (this.#over() && long && !this.#plan.ignoreEnd) {
@@ -97,15 +106,18 @@ export class Answer implements TokenSource {
     return text
   }
 
-  #spokenChannel(): Channel {
-    return this.#plan.script?.channel ?? 'content'
-  }
-
-  #script(): void {
-    if (this.#plan.script !== null) this.#queue = pieces(this.#plan.script.text)
+  /** Goes on to the next part of the script; false when there is none. */
+  #nextPart(): boolean {
+    const part = this.#parts.shift()
+    if (part === undefined) return false
+    this.#channel = part.channel
+    this.#queue = pieces(part.text)
+    this.#at = 0
+    return true
   }
 
   #over(): boolean {
+    while (this.#at >= this.#queue.length && this.#nextPart());
     if (this.#at < this.#queue.length) return false
     return this.#plan.script !== null || this.#spoken >= this.#contentTokens
   }
