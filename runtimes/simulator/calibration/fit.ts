@@ -20,7 +20,7 @@ const NAMES = [
   'nodeLayerMs',
   'crossLayerMs',
   'crossH20LayerMs',
-  'crossH20SequenceMs',
+  'crossH20ExpertShare',
 ] as const satisfies readonly (keyof Fitted)[]
 
 /**
@@ -39,7 +39,7 @@ const PRIORS: Readonly<Record<(typeof NAMES)[number], Prior>> = {
   nodeLayerMs: { value: 0.06, least: 0.01, most: 1 },
   crossLayerMs: { value: 0.2, least: 0.01, most: 3 },
   crossH20LayerMs: { value: 0.2, least: 0.01, most: 3 },
-  crossH20SequenceMs: { value: 0.1, least: 0.001, most: 2 },
+  crossH20ExpertShare: { value: 0.7, least: 0.1, most: 1 },
 }
 
 /** A figure off by 10 % weighs as much as a coefficient off its prior by a factor of e. */
@@ -63,7 +63,7 @@ const fittedOf = (logs: readonly number[]): Fitted => {
     nodeLayerMs: at('nodeLayerMs'),
     crossLayerMs: at('crossLayerMs'),
     crossH20LayerMs: at('crossH20LayerMs'),
-    crossH20SequenceMs: at('crossH20SequenceMs'),
+    crossH20ExpertShare: at('crossH20ExpertShare'),
   }
 }
 

@@ -39,22 +39,23 @@ export type Fitted = {
   readonly crossLayerMs: number
   /** The same on the H20 nodes that were measured, with the engine of April 2025. */
   readonly crossH20LayerMs: number
-  readonly crossH20SequenceMs: number
+  /** Of what experts reach inside a node: TP16 leaves 128 columns of each to a rank. */
+  readonly crossH20ExpertShare: number
 }
 
 export const FITTED: Fitted = {
-  baseMs: 4.03,
+  baseMs: 3.96,
   sequenceMs: 0.134,
-  bandwidthEfficiency: 0.913,
-  expertEfficiency: 0.896,
+  bandwidthEfficiency: 0.873,
+  expertEfficiency: 0.918,
   computeEfficiency: 0.756,
-  expertComputeEfficiency: 0.278,
+  expertComputeEfficiency: 0.285,
   eagerLayerMs: 1.8,
-  prefillLayerMs: 0.773,
-  nodeLayerMs: 0.0647,
+  prefillLayerMs: 0.749,
+  nodeLayerMs: 0.0657,
   crossLayerMs: 0.294,
-  crossH20LayerMs: 0.861,
-  crossH20SequenceMs: 0.747,
+  crossH20LayerMs: 0.755,
+  crossH20ExpertShare: 0.418,
 }
 
 /** Not fitted, no row tells them apart: half of NVLink's 450 GB/s, half of a 400 Gb/s NIC. */
@@ -95,7 +96,8 @@ export const coefficientsFrom = (
     ...cross,
     name: 'H20, tensor parallel across nodes',
     layerMs: fitted.crossH20LayerMs,
-    sequenceMs: fitted.crossH20SequenceMs,
+    expertEfficiency: fitted.expertEfficiency * fitted.crossH20ExpertShare,
+    expertComputeEfficiency: fitted.expertComputeEfficiency * fitted.crossH20ExpertShare,
   }
 }
 
