@@ -80,8 +80,8 @@ const notes = (view: SummaryView): readonly string[] => {
 const LATE_SECONDS = 0.25
 
 const lateNote = (late: string): string =>
-  `One request in a hundred was sent ${late} s late or more: this machine was too busy, or --open\n` +
-  'too low. A rehearsed fleet on a busy machine is slow too: lower --rehearsal-speed.'
+  `One request in a hundred was sent ${late} s late or more: this machine was too busy, or ` +
+  '--open\ntoo low. A rehearsed fleet on a busy machine is slow too: lower --rehearsal-speed.'
 
 const speedNote = (speed: number): string =>
   `Seconds are simulated, ${speed} to a real one. What keeps real time weighs ${speed} times as ` +

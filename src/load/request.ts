@@ -11,8 +11,7 @@ import type { PlannedRequest } from './sessions.ts'
  * stream. `cut`: an answer that began and did not end. `timeout`: we gave up. `left`: still open
  * when the rehearsal was ended.
  */
-export const OUTCOMES = ['ok', 'refused', 'error', 'cut', 'timeout', 'left'] as const
-export type Outcome = (typeof OUTCOMES)[number]
+export type Outcome = 'ok' | 'refused' | 'error' | 'cut' | 'timeout' | 'left'
 
 /** Times in real milliseconds; null: not seen, not told. */
 export type Answered = {

@@ -8,7 +8,7 @@ import { drawn, type Lengths } from './lengths.ts'
 import type { Random } from './random.ts'
 import { words } from './text.ts'
 
-export type Message = {
+type Message = {
   readonly role: 'system' | 'user' | 'assistant'
   readonly content: string
 }
