@@ -136,6 +136,23 @@ describe.each(['vllm', 'sglang'] as const)('%s', (engine) => {
     expect(() => JSON.parse(whole.text)).toThrow(SyntaxError)
   })
 
+  test.each([
+    ['/v1/responses', { input: 'Why is the sky blue?', max_output_tokens: 60 }],
+    ['/v1/messages', { messages: ask().messages, max_tokens: 60 }],
+    ['/v1/completions', { prompt: 'Why is the sky blue?', max_tokens: 60, ignore_eos: true }],
+  ])('%s suffers the same', async (path, body) => {
+    const halves = [{ kind: 'half-event', afterTokens: 5, share: 0.5 }]
+    const { url } = await started(engine, halves)
+    const read = async () => {
+      const response = await post(url, path, { model: 'qwq-32b', stream: true, ...body })
+      return { status: response.status, text: await response.text() }
+    }
+    const [good, bad] = [await read(), await read()]
+    expect(good).toMatchObject({ status: 200, text: expect.stringMatching(/\n\n$/) })
+    expect(bad).toMatchObject({ status: 200, text: expect.not.stringMatching(/\n\n$/) })
+    expect(bad.text.length).toBeLessThan(good.text.length)
+  })
+
   test('an answer shorter than the fault waits for is broken before its last token', async () => {
     const { url } = await started(engine, [{ kind: 'truncate', afterTokens: 500 }])
     const streamed = await fetched(url, { ...STREAM, max_tokens: 4 })
