@@ -1,4 +1,4 @@
-/** `penstock rehearse load` as a process, against a real simulator and the real gateway before it. */
+/** `penstock rehearse load` as a process, against a real simulator and the real gateway. */
 import { spawn } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
@@ -105,7 +105,7 @@ describe('penstock rehearse load', { timeout: 120_000 }, () => {
   const atEngine = (): string => `--base-url ${engineUrl}/v1 --speed ${SPEED}`
   const atGateway = (): string => `--base-url ${gateway.url}/v1 --speed ${SPEED} --key ${KEY}`
 
-  it('sends what it says: the tokens that the engine counts are the tokens of the summary', async () => {
+  it('sends what it says: the engine counts the same tokens as the summary', async () => {
     const before = await engineMetric('vllm:generation_tokens_total')
     const view = await viewOf(`${atEngine()} --requests 30 --rate 10 --lengths fixed:500/40`)
     expect(view.total.outcomes).toMatchObject({ ok: 30, refused: 0, error: 0 })

@@ -132,7 +132,7 @@ describe('one request', () => {
     expect(await asked(script)).toMatchObject(wanted)
   })
 
-  it('times the first token from sending, not the first byte, and the pace between tokens', async () => {
+  it('times the first token, not the first byte, and the pace between tokens', async () => {
     const answer = await asked(
       stream(
         { send: role },
