@@ -37,7 +37,13 @@ export class Distribution {
   }
 }
 
-type Series = { readonly labels: Labels; readonly data: Value | Distribution }
+/** Label texts are made once: a fleet of a hundred is scraped two hundred times a second. */
+type Series = {
+  readonly data: Value | Distribution
+  readonly braces: string
+  /** Of a histogram, one for each edge and one for +Inf. */
+  readonly buckets: readonly string[]
+}
 type Family = {
   readonly name: string
   readonly type: 'counter' | 'gauge' | 'histogram'
@@ -97,10 +103,9 @@ export class Registry {
     for (const family of this.#families.values()) {
       if (!this.#shows(family.name)) continue
       lines.push(`# HELP ${family.name} ${family.help}`, `# TYPE ${family.name} ${family.type}`)
-      for (const { labels, data } of family.series.values()) {
-        if (data instanceof Value)
-          lines.push(`${family.name}${braces(labels)} ${float(data.value)}`)
-        else histogramLines(family.name, labels, data, lines)
+      for (const { data, braces: labels, buckets } of family.series.values()) {
+        if (data instanceof Value) lines.push(`${family.name}${labels} ${float(data.value)}`)
+        else histogramLines(family.name, { data, braces: labels, buckets }, lines)
       }
       if (family.type !== 'gauge') this.#createdLines(family, lines)
     }
@@ -110,8 +115,8 @@ export class Registry {
   #createdLines(family: Family, lines: string[]): void {
     const name = family.type === 'counter' ? family.name.replace(/_total$/, '') : family.name
     lines.push(`# HELP ${name}_created ${family.help}`, `# TYPE ${name}_created gauge`)
-    for (const { labels } of family.series.values()) {
-      lines.push(`${name}_created${braces(labels)} ${this.#created}`)
+    for (const { braces: labels } of family.series.values()) {
+      lines.push(`${name}_created${labels} ${this.#created}`)
     }
   }
 
@@ -130,7 +135,9 @@ export class Registry {
     const known = family.series.get(key)
     if (known !== undefined) return known.data
     const data = make()
-    if (family.series.size < SERIES_MAX) family.series.set(key, { labels, data })
+    const edges = data instanceof Value ? [] : [...data.edges, Number.POSITIVE_INFINITY]
+    const buckets = edges.map((edge) => braces({ ...labels, le: float(edge) }))
+    if (family.series.size < SERIES_MAX) family.series.set(key, { data, braces: key, buckets })
     return data
   }
 }
@@ -153,18 +160,16 @@ const float = (value: number): string => {
 
 const histogramLines = (
   name: string,
-  labels: Labels,
-  data: Distribution,
+  { data, braces: labels, buckets }: Series & { readonly data: Distribution },
   lines: string[],
 ): void => {
   let below = 0
-  for (const [index, edge] of data.edges.entries()) {
-    below += data.counts[index] ?? 0
-    lines.push(`${name}_bucket${braces({ ...labels, le: float(edge) })} ${float(below)}`)
+  for (const [index, bucket] of buckets.entries()) {
+    below = index < data.counts.length ? below + (data.counts[index] ?? 0) : data.count
+    lines.push(`${name}_bucket${bucket} ${float(below)}`)
   }
-  lines.push(`${name}_bucket${braces({ ...labels, le: '+Inf' })} ${float(data.count)}`)
-  lines.push(`${name}_count${braces(labels)} ${float(data.count)}`)
-  lines.push(`${name}_sum${braces(labels)} ${float(data.sum)}`)
+  lines.push(`${name}_count${labels} ${float(data.count)}`)
+  lines.push(`${name}_sum${labels} ${float(data.sum)}`)
 }
 
 /** 1, 2, 5, 10, 20 … up to a length: vLLM's `build_1_2_5_buckets`. */
