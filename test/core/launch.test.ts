@@ -96,6 +96,10 @@ describe('what a driver gets', () => {
     expect(spec.labels.rehearsal).toBe(true)
     // The very command line of the real engine.
     expect(spec.command).toEqual(rankOf(THREE, R1, 1).command)
+    expect(spec.rehearsal).not.toHaveProperty('asVersion')
+    const older = rankOf(nodes, { ...R1, rehearseAs: '0.5.6' }, 1)
+    expect(older.rehearsal).toMatchObject({ asVersion: '0.5.6' })
+    expect(older.command).toEqual(spec.command)
   })
 })
 

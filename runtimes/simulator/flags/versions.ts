@@ -141,7 +141,7 @@ const VLLM_ROUTES: Readonly<Record<string, readonly [from: string, gone?: string
 }
 
 /** Whether a version of an engine has a path; paths that are always there are not listed. */
-export const hasRoute = (engine: Engine, version: string, path: string): boolean => {
+const hasRoute = (engine: Engine, version: string, path: string): boolean => {
   const spans = engine === 'vllm' ? VLLM_ROUTES : SGLANG_ROUTES
   const [from, gone] = spans[path] ?? []
   if (from === undefined) return true
