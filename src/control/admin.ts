@@ -77,8 +77,9 @@ export const adminPort = (options: AdminOptions): AdminPort => {
     destroy: async (target) => destroy(options, target),
     logs: (ask, signal) => logs(options, ask, signal),
     rehearseFault: async (ask, signal) => {
+      const answers = await rehearseFault(options, ask, signal)
       if (ask.do !== 'list') store.audit('admin', 'rehearse fault', auditLine(ask))
-      return rehearseFault(options, ask, signal)
+      return answers
     },
     keys: () => store.keys(),
     createKey: (ask) => {

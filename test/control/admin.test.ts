@@ -218,3 +218,25 @@ describe('destroy and restart', () => {
     await expect(at.admin.destroy('deepseek-r1/0')).rejects.toThrow(/not a replica/)
   })
 })
+
+describe('faults', () => {
+  it('are not for real engines, nor for ranks that are not there', async () => {
+    const at = await control()
+    await applied(at, filesOf([QWQ]))
+    const scope = { deployment: null, replica: null, rank: null, node: null }
+    const hang = (only: object) =>
+      at.admin.rehearseFault(
+        {
+          do: 'add',
+          faults: [{ scope: { ...scope, ...only }, fault: { kind: 'hang' } }],
+          sentAtMs: 0,
+        },
+        new AbortController().signal,
+      )
+    const before = at.audits.length
+    await expect(hang({})).rejects.toThrow(/qwq-32b\/0 rank 0 on node a is a real engine/)
+    const nobody = 'no rank runs for deployment r1, rank 3; what runs: qwq-32b/0 rank 0 on node a'
+    await expect(hang({ deployment: 'r1', rank: 3 })).rejects.toThrow(nobody)
+    expect(at.audits).toHaveLength(before)
+  })
+})
