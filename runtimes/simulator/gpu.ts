@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto'
-import { readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,6 +23,13 @@ export type Reading = {
   /** ECC errors of DRAM since the driver was loaded. */
   readonly eccCorrected?: number
   readonly eccUncorrected?: number
+}
+
+/** What stays on a GPU after its process: memory of a zombie, a fallen GPU. `Date.now()` ends it. */
+type Hold = {
+  readonly memoryBytes: number
+  readonly lost: boolean
+  readonly untilMs: number
 }
 
 const STALE_MS = 5000
@@ -50,19 +57,46 @@ export const gpuUuid = (node: string, gpu: number): string => {
   return `GPU-${part(0, 8)}-${part(8, 12)}-${part(12, 16)}-${part(16, 20)}-${part(20, 32)}`
 }
 
-export const readGpu = (node: string, gpu: number): Reading => {
-  let value: unknown
+const readFile = (node: string, gpu: number): Readonly<Record<string, unknown>> | null => {
   try {
-    value = JSON.parse(readFileSync(file(node, gpu), 'utf8'))
+    const value: unknown = JSON.parse(readFileSync(file(node, gpu), 'utf8'))
+    return isRecord(value) ? value : null
   } catch {
     // No file, or half a file of a process that was killed: nobody uses this GPU.
-    return IDLE
+    return null
   }
-  if (!isRecord(value) || typeof value.at !== 'number') return IDLE
-  if (Date.now() - value.at > STALE_MS) return IDLE
+}
+
+const holdOf = (value: Readonly<Record<string, unknown>> | null): Hold | null => {
+  const hold = value?.hold
+  if (!isRecord(hold)) return null
+  const { memoryBytes, lost, untilMs } = hold
+  if (typeof memoryBytes !== 'number' || typeof untilMs !== 'number') return null
+  return Date.now() < untilMs ? { memoryBytes, lost: lost === true, untilMs } : null
+}
+
+/** What earlier processes left on a GPU, for the one that starts on it. */
+export const heldOn = (
+  node: string,
+  gpu: number,
+): { readonly memoryBytes: number; readonly lost: boolean } =>
+  holdOf(readFile(node, gpu)) ?? { memoryBytes: 0, lost: false }
+
+export const readGpu = (node: string, gpu: number): Reading => {
+  const value = readFile(node, gpu)
+  if (value === null || typeof value.at !== 'number') return IDLE
   const number = (key: string, fallback: number): number => {
     const found = value[key]
     return typeof found === 'number' ? found : fallback
+  }
+  if (Date.now() - value.at > STALE_MS || value.pid === 0) {
+    const hold = holdOf(value)
+    if (hold === null) return IDLE
+    return {
+      ...IDLE,
+      memoryBytes: Math.max(IDLE.memoryBytes, hold.memoryBytes),
+      ...(hold.lost ? { failure: 'lost' as const } : {}),
+    }
   }
   return {
     pid: number('pid', 0),
@@ -81,6 +115,10 @@ export const readGpu = (node: string, gpu: number): Reading => {
 export type Published = Pick<Reading, 'failure' | 'eccCorrected' | 'eccUncorrected'> & {
   readonly memoryBytes: number
   readonly busyRatio: number
+  /** Real milliseconds for which the memory stays taken after the process; null: it is freed. */
+  readonly keepMemoryMs?: number | null
+  /** Real milliseconds for which the first GPU stays lost. */
+  readonly lostMs?: number
 }
 
 /** Publishes until the process ends. `read` gives memory and how busy the GPUs were. */
@@ -90,12 +128,15 @@ export class GpuPublisher {
   readonly #read: () => Published
   readonly #timer: NodeJS.Timeout
   #temperature = IDLE.temperatureCelsius
+  readonly #before: ReadonlyMap<number, Hold | null>
   #writing = false
 
   constructor(rehearsal: Rehearsal, processName: string, read: () => Published) {
     this.#rehearsal = rehearsal
     this.#processName = processName
     this.#read = read
+    const { node, gpus } = rehearsal
+    this.#before = new Map(gpus.map((gpu) => [gpu, holdOf(readFile(node, gpu))]))
     this.#timer = setInterval(() => void this.publish(), PUBLISH_MS)
     this.#timer.unref()
     process.once('exit', () => this.#remove())
@@ -104,26 +145,16 @@ export class GpuPublisher {
   async publish(): Promise<void> {
     if (this.#writing) return
     this.#writing = true
-    const { memoryBytes, busyRatio, ...faults } = this.#read()
-    const { node, gpus, powerLimitWatts } = this.#rehearsal
+    const { node, gpus } = this.#rehearsal
+    const published = this.#read()
     // Heat follows the load slowly; 33 degrees idle, some 70 when busy all the time.
-    this.#temperature += (IDLE.temperatureCelsius + 37 * busyRatio - this.#temperature) * 0.1
-    const reading: Reading & { readonly at: number } = {
-      ...faults,
-      at: Date.now(),
-      pid: process.pid,
-      processName: this.#processName,
-      memoryBytes: Math.round(memoryBytes),
-      utilizationRatio: Math.round(busyRatio * 100) / 100,
-      powerWatts: Math.round((0.2 + 0.7 * busyRatio) * powerLimitWatts * 100) / 100,
-      temperatureCelsius: Math.round(this.#temperature),
-    }
-    const text = JSON.stringify(reading)
+    const goal = IDLE.temperatureCelsius + 37 * published.busyRatio
+    this.#temperature += (goal - this.#temperature) * 0.1
     try {
       await mkdir(directory(node), { recursive: true })
       for (const gpu of gpus) {
         const path = file(node, gpu)
-        await writeFile(`${path}.${process.pid}`, text)
+        await writeFile(`${path}.${process.pid}`, JSON.stringify(this.#reading(gpu, published)))
         await rename(`${path}.${process.pid}`, path)
       }
     } catch (error) {
@@ -132,12 +163,54 @@ export class GpuPublisher {
     this.#writing = false
   }
 
+  #reading(gpu: number, published: Published): Reading & { at: number; hold: Hold | null } {
+    const { busyRatio, failure, eccCorrected, eccUncorrected } = published
+    const fails = failure === 'lost' && gpu !== this.#rehearsal.gpus[0] ? undefined : failure
+    const before = this.#stillHeld(gpu)
+    const memoryBytes = Math.round(published.memoryBytes + (before?.memoryBytes ?? 0))
+    return {
+      at: Date.now(),
+      pid: process.pid,
+      processName: this.#processName,
+      memoryBytes,
+      utilizationRatio: Math.round(busyRatio * 100) / 100,
+      powerWatts: Math.round((0.2 + 0.7 * busyRatio) * this.#rehearsal.powerLimitWatts * 100) / 100,
+      temperatureCelsius: Math.round(this.#temperature),
+      ...(eccCorrected === undefined ? {} : { eccCorrected }),
+      ...(eccUncorrected === undefined ? {} : { eccUncorrected }),
+      ...(fails === undefined ? (before?.lost ? { failure: 'lost' } : {}) : { failure: fails }),
+      hold: this.#hold(gpu, published, memoryBytes) ?? before,
+    }
+  }
+
+  #stillHeld(gpu: number): Hold | null {
+    const before = this.#before.get(gpu) ?? null
+    return before !== null && Date.now() < before.untilMs ? before : null
+  }
+
+  #hold(gpu: number, published: Published, memoryBytes: number): Hold | null {
+    const { keepMemoryMs = null, lostMs = 0 } = published
+    const lost = lostMs > 0 && gpu === this.#rehearsal.gpus[0]
+    if (keepMemoryMs === null && !lost) return null
+    const untilMs = Date.now() + Math.max(keepMemoryMs ?? 0, lost ? lostMs : 0)
+    return { memoryBytes: keepMemoryMs === null ? 0 : memoryBytes, lost, untilMs }
+  }
+
+  /** The process ends: what it leaves behind stays in the file, without an owner. */
   #remove(): void {
     clearInterval(this.#timer)
-    for (const gpu of this.#rehearsal.gpus) {
-      const path = file(this.#rehearsal.node, gpu)
-      rmSync(path, { force: true })
+    const published = this.#read()
+    const { node, gpus } = this.#rehearsal
+    for (const gpu of gpus) {
+      const path = file(node, gpu)
       rmSync(`${path}.${process.pid}`, { force: true })
+      const { hold } = this.#reading(gpu, published)
+      if (hold === null) {
+        rmSync(path, { force: true })
+        continue
+      }
+      mkdirSync(directory(node), { recursive: true })
+      writeFileSync(path, JSON.stringify({ ...IDLE, at: Date.now(), hold }))
     }
   }
 }

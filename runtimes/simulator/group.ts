@@ -4,7 +4,7 @@
  */
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import type { SimulatedClock } from './clock.ts'
-import { isRecord } from './rehearsal.ts'
+import { type Line, Peer } from './peer.ts'
 import type { Settings } from './settings.ts'
 
 export type Group = {
@@ -12,23 +12,24 @@ export type Group = {
   loaded(timeoutMs: number): Promise<void>
   /** Called once, with the rank that is gone (0: the leader). */
   onLost(run: (rank: number) => void): void
+  /** This rank's part in collectives stops or goes on; `partition` also cuts what it hears. */
+  stall(how: Stall): void
+  /** Leader only: called when another rank stalls the group and when none does any more. */
+  onStalled(run: (stalled: boolean) => void): void
   /** The leader tells how busy the GPUs are; followers read it. */
   busyRatio: number
   close(): void
 }
+
+/** `hang`: its processes stand; `partition`: they run, but the network carries nothing. */
+export type Stall = 'none' | 'hang' | 'partition'
 
 export type GroupError = { readonly message: string }
 export type Formed =
   | { readonly ok: true; readonly group: Group }
   | ({ readonly ok: false } & GroupError)
 
-type Line = Readonly<Record<string, unknown>>
-
-const BEAT_MS = 1000
-/** Silence after which a peer counts as lost: a partition sends no FIN. */
-const SILENCE_MS = 10_000
 const RETRY_MS = 100
-const LINE_MAX = 65_536
 
 /** What must be equal on all ranks, as one word. */
 const fingerprint = (settings: Settings): string =>
@@ -41,77 +42,6 @@ const fingerprint = (settings: Settings): string =>
     `len${settings.contextTokens}`,
     `kv${settings.kvType}`,
   ].join(' ')
-
-/** One connection with line framing and heartbeats. */
-class Peer {
-  readonly #socket: Socket
-  readonly #beat: NodeJS.Timeout
-  #buffer = ''
-  #heardMs = performance.now()
-  #gone = false
-  onLine: (line: Line) => void = () => {}
-  onGone: () => void = () => {}
-
-  constructor(socket: Socket, beat: () => Line) {
-    this.#socket = socket
-    socket.setEncoding('utf8').setNoDelay(true)
-    socket.on('data', (chunk) => this.#data(String(chunk)))
-    socket.on('error', () => this.#lost())
-    socket.on('close', () => this.#lost())
-    this.#beat = setInterval(() => {
-      this.send(beat())
-      if (performance.now() - this.#heardMs > SILENCE_MS) this.#lost()
-    }, BEAT_MS)
-  }
-
-  send(line: Line): void {
-    if (!this.#gone) this.#socket.write(`${JSON.stringify(line)}\n`)
-  }
-
-  close(): void {
-    this.#gone = true
-    clearInterval(this.#beat)
-    this.#socket.destroy()
-  }
-
-  /** Sends a last line and closes. */
-  end(line: Line): void {
-    this.#gone = true
-    clearInterval(this.#beat)
-    this.#socket.end(`${JSON.stringify(line)}\n`)
-  }
-
-  #lost(): void {
-    if (this.#gone) return
-    this.close()
-    this.onGone()
-  }
-
-  #data(chunk: string): void {
-    this.#heardMs = performance.now()
-    this.#buffer += chunk
-    if (this.#buffer.length > LINE_MAX) this.#lost()
-    while (!this.#gone) {
-      const at = this.#buffer.indexOf('\n')
-      if (at < 0) return
-      const text = this.#buffer.slice(0, at)
-      this.#buffer = this.#buffer.slice(at + 1)
-      const line = parse(text)
-      if (line === null) this.#lost()
-      else this.onLine(line)
-    }
-  }
-}
-
-const parse = (text: string): Line | null => {
-  try {
-    const value: unknown = JSON.parse(text)
-    return isRecord(value) ? value : null
-  } catch (error) {
-    if (error instanceof SyntaxError) return null
-    throw error
-  }
-}
 
 /** Rank 0: binds the address and waits for all others. `refused` hears why one was sent away. */
 export const lead = async (
@@ -135,6 +65,9 @@ class Leader implements Group {
   #formed = false
   #lost: number | null = null
   #lostHook: (rank: number) => void = () => {}
+  #stallHook: (stalled: boolean) => void = () => {}
+  readonly #stalls = new Map<number, Stall>()
+  #own: Stall = 'none'
   #changed = () => {}
 
   constructor(settings: Settings, clock: SimulatedClock, refused: (reason: string) => void) {
@@ -177,6 +110,28 @@ class Leader implements Group {
     if (this.#lost !== null) run(this.#lost)
   }
 
+  stall(how: Stall): void {
+    this.#own = how
+    for (const [rank, peer] of this.#peers) this.#muteAsTold(rank, peer)
+    this.#tell({ type: 'stall', how })
+  }
+
+  onStalled(run: (stalled: boolean) => void): void {
+    this.#stallHook = run
+    if (this.#stalls.size > 0) run(true)
+  }
+
+  #stalled(rank: number, peer: Peer, how: unknown): void {
+    if (how === 'hang' || how === 'partition') this.#stalls.set(rank, how)
+    else this.#stalls.delete(rank)
+    this.#muteAsTold(rank, peer)
+    this.#stallHook(this.#stalls.size > 0)
+  }
+
+  #muteAsTold(rank: number, peer: Peer): void {
+    peer.mute(this.#own === 'partition' || this.#stalls.get(rank) === 'partition')
+  }
+
   close(): void {
     this.#server.close()
     for (const peer of this.#peers.values()) peer.close()
@@ -196,9 +151,11 @@ class Leader implements Group {
     const peer = new Peer(socket, () => ({ type: 'beat', busy: this.busyRatio }))
     peer.onLine = (line) => {
       if (line.type === 'hello') this.#welcome(peer, line)
-      if (line.type !== 'loaded') return
       const found = [...this.#peers].find(([, known]) => known === peer)
-      if (found !== undefined) this.#loaded.add(found[0])
+      if (found === undefined) return
+      if (line.type === 'stall') this.#stalled(found[0], peer, line.how)
+      if (line.type !== 'loaded') return
+      this.#loaded.add(found[0])
       this.#changed()
     }
   }
@@ -212,6 +169,7 @@ class Leader implements Group {
     }
     const rank = Number(line.rank)
     this.#peers.set(rank, peer)
+    this.#muteAsTold(rank, peer)
     peer.onGone = () => this.#gone(rank)
     this.#changed()
   }
@@ -220,6 +178,7 @@ class Leader implements Group {
     if (!this.#formed) {
       // Nothing has begun: the rank may be started again.
       this.#peers.delete(rank)
+      this.#stalls.delete(rank)
       return
     }
     this.#lost ??= rank
@@ -318,6 +277,8 @@ const greet = (socket: Socket, settings: Settings, rank: number): Promise<Formed
     let lost: () => void = () => {}
     let lostHook: (rank: number) => void = () => {}
     const gone = { value: false }
+    let own: Stall = 'none'
+    let leaders: unknown = 'none'
     const served = new Promise<void>((done, fail) => {
       serve = done
       lost = () => fail(new Error('the leader closed the connection during start'))
@@ -333,6 +294,13 @@ const greet = (socket: Socket, settings: Settings, rank: number): Promise<Formed
         lostHook = run
         if (gone.value) run(0)
       },
+      stall: (how) => {
+        // Told while the line still carries it; the end is told first when it carries again.
+        peer.send({ type: 'stall', how })
+        own = how
+        peer.mute(own === 'partition' || leaders === 'partition')
+      },
+      onStalled: () => {},
       close: () => peer.close(),
     }
     peer.onGone = () => {
@@ -343,6 +311,10 @@ const greet = (socket: Socket, settings: Settings, rank: number): Promise<Formed
     }
     peer.onLine = (line) => {
       if (line.type === 'beat' && typeof line.busy === 'number') group.busyRatio = line.busy
+      if (line.type === 'stall') {
+        leaders = line.how
+        peer.mute(own === 'partition' || leaders === 'partition')
+      }
       if (line.type === 'go') resolve({ ok: true, group })
       if (line.type === 'serve') serve()
       if (line.type !== 'refuse') return

@@ -39,6 +39,7 @@ export class Runner {
   #next: (() => void) | null = null
   #cursorMs = 0
   #frozen = false
+  #thawedMs = 0
   /** Real milliseconds by which steps are ahead of sending. */
   #steppedMs = 0
 
@@ -97,6 +98,14 @@ export class Runner {
     this.#frozen = true
     this.#stopTimers()
     this.#flush(null)
+  }
+
+  /** The hang is over: work goes on where it stood, time lost is not made up for. */
+  thaw(): void {
+    if (!this.#frozen) return
+    this.#frozen = false
+    this.#thawedMs = this.clock.now()
+    this.#wake()
   }
 
   stop(): void {
@@ -165,7 +174,7 @@ export class Runner {
     const gap = now - this.#cursorMs
     const startMs = gap < 2000 * Math.max(1, this.clock.speed / 10) ? this.#cursorMs : now
     const from = this.engine.running.length > 0 ? startMs : now
-    return this.engine.begin(from)
+    return this.engine.begin(Math.max(from, this.#thawedMs))
   }
 
   #dispatch(result: StepResult): void {
