@@ -29,13 +29,13 @@ export type Trace = {
   readonly preemptions: number
 }
 
-export const shapeOf = ({ model }: Pick<Row, 'model'>): Architecture => {
+const shapeOf = ({ model }: Pick<Row, 'model'>): Architecture => {
   const shape = architectureOf({ weights: { huggingface: model, offline: false } })
   if (shape === null) throw new Error(`calibration: nobody knows the shape of ${model}`)
   return shape
 }
 
-export const settingsOf = (row: Row): Settings => {
+const settingsOf = (row: Row): Settings => {
   const shape = shapeOf(row)
   const read = row.engine === 'vllm' ? readVllm : readSglang
   const name = row.engine === 'vllm' ? row.model : `--model-path ${row.model}`
