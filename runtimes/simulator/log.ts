@@ -11,7 +11,7 @@ export type Log = {
 
 const two = (value: number): string => String(value).padStart(2, '0')
 
-const stamp = (engine: Engine): string => {
+export const stampOf = (engine: Engine): string => {
   const now = new Date()
   const day = `${two(now.getMonth() + 1)}-${two(now.getDate())}`
   const time = `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}`
@@ -24,8 +24,8 @@ export const engineLog = (engine: Engine, rank: string): Log => {
   const write = (level: string) => (source: string, message: string) => {
     const line =
       engine === 'vllm'
-        ? `(${source} pid=${process.pid}) ${level} ${stamp(engine)} [${rank}] ${message}`
-        : `[${stamp(engine)}${rank === '' ? '' : ` ${rank}`}] ${message}`
+        ? `(${source} pid=${process.pid}) ${level} ${stampOf(engine)} [${rank}] ${message}`
+        : `[${stampOf(engine)}${rank === '' ? '' : ` ${rank}`}] ${message}`
     stream.write(`${line}\n`)
   }
   return {

@@ -39,6 +39,11 @@ export type Settings = {
   readonly metrics: boolean
   /** vLLM's --show-hidden-metrics-for-version named the minor version before this one. */
   readonly hiddenMetrics: boolean
+  /** Paths that uvicorn's access log leaves out; null: there is none. */
+  readonly unlogged: {
+    readonly paths: readonly string[]
+    readonly prefixes: readonly string[]
+  } | null
   readonly decodeLogInterval: number
   /** Seconds, by histogram, where the command line sets other edges than the engine's own. */
   readonly buckets: Readonly<Record<'ttft' | 'itl' | 'e2e', readonly number[] | null>>

@@ -107,6 +107,13 @@ const edges = (flags: Flags, name: string): readonly number[] | null => {
   return given.length === 0 ? null : given
 }
 
+/** uvicorn writes its access log at level info. */
+const unlogged = (flags: Flags): Settings['unlogged'] => {
+  const level = flags.text('--log-level-http') ?? flags.text('--log-level') ?? 'info'
+  if (!['info', 'debug', 'trace'].includes(level.toLowerCase())) return null
+  return { paths: [], prefixes: flags.list('--uvicorn-access-log-exclude-prefixes') }
+}
+
 const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {
   const nodes = flags.number('--nnodes') ?? 1
   const address = flags.text('--dist-init-addr')
@@ -150,6 +157,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
     cachedTokensInUsage: flags.on('--enable-cache-report'),
     usageAlways: flags.on('--stream-response-default-include-usage'),
     metrics: flags.on('--enable-metrics'),
+    unlogged: unlogged(flags),
     hiddenMetrics: false,
     buckets: {
       ttft: edges(flags, '--bucket-time-to-first-token'),

@@ -149,6 +149,15 @@ const lengths = (flags: Flags, facts: Facts): string | null => {
   return null
 }
 
+/** uvicorn writes its access log at level info. */
+const unlogged = (flags: Flags): Settings['unlogged'] => {
+  const level = flags.text('--uvicorn-log-level') ?? 'info'
+  const quiet = !['info', 'debug', 'trace'].includes(level)
+  if (quiet || flags.on('--disable-uvicorn-access-log')) return null
+  const paths = flags.text('--disable-access-log-for-endpoints')?.split(',') ?? []
+  return { paths: paths.map((path) => path.trim()), prefixes: [] }
+}
+
 const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {
   const { environment } = facts
   const names = flags.list('--served-model-name')
@@ -194,6 +203,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
     cachedTokensInUsage: flags.on('--enable-prompt-tokens-details'),
     usageAlways: flags.on('--enable-force-include-usage'),
     metrics: !flags.on('--disable-log-stats'),
+    unlogged: unlogged(flags),
     hiddenMetrics: isPreviousMinor(version, flags.text('--show-hidden-metrics-for-version')),
     decodeLogInterval: 1,
     buckets: { ttft: null, itl: null, e2e: null },

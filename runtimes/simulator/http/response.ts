@@ -26,6 +26,9 @@ export class EngineResponse<
   #streamed = false
   #broken = false
 
+  /** Called once with the status when the answer begins, as uvicorn's access log is. */
+  onHead: ((status: number) => void) | null = null
+
   /** Before the first byte. */
   suffer(faults: RequestFaults, clock: SimulatedClock): void {
     this.#faults = faults
@@ -67,6 +70,8 @@ export class EngineResponse<
     second?: string | OutgoingHttpHeaders | OutgoingHttpHeader[],
     third?: OutgoingHttpHeaders | OutgoingHttpHeader[],
   ): this {
+    this.onHead?.(status)
+    this.onHead = null
     const headers = typeof second === 'string' ? third : second
     if (this.#faults?.breaks !== 'truncate' || headers === undefined || Array.isArray(headers)) {
       return typeof second === 'string'

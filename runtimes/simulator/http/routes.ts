@@ -1,6 +1,7 @@
 /** Routes of both engines, one table each, over node:http. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { routesAt } from '../flags/versions.ts'
+import { logAccess } from './access-log.ts'
 import { countTokens, generate, type Handler, messages, responses } from './generate.ts'
 import { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
@@ -138,6 +139,7 @@ export const engineServer = (service: Service): Server => {
     const handler =
       table[`${method} ${path}`] ?? (takesResponses ? ofResponse(method, path) : undefined)
     response.setHeader('server', 'uvicorn')
+    logAccess(settings, request, response)
     response.once('close', () => {
       const seconds = ((performance.now() - began) / 1000) * service.clock.speed
       const route = handler === undefined ? 'none' : routeOf(path)

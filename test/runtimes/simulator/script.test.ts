@@ -207,6 +207,29 @@ describe.each(ENGINES)('%s', (engine) => {
   })
 })
 
+test.each(ENGINES)(
+  '%s: uvicorn writes a line for each request unless told not to',
+  async (engine) => {
+    const [program, line] = LINES[engine]
+    const off =
+      engine === 'vllm' ? '--disable-access-log-for-endpoints /health' : '--log-level-http warning'
+    const said: boolean[] = []
+    for (const more of ['', ` ${off}`]) {
+      const port = await freePort()
+      const url = `http://127.0.0.1:${port}`
+      const argv = `${line}${more} --host 127.0.0.1 --port ${port}`.split(' ')
+      const one = new Simulated(program, argv, rehearsal({ speed: 1000 }))
+      await until(isReady(url), engine, () => one.output)
+      await (await fetch(`${url}/v1/models?x=1`)).arrayBuffer()
+      if (engine === 'vllm' || more === '') {
+        await one.says(/INFO: {5}127\.0\.0\.1:\d+ - "GET \/v1\/models\?x=1 HTTP\/1\.1" 200 OK\n/)
+      }
+      said.push(one.output.includes('"GET /health HTTP/1.1" 200 OK'))
+    }
+    expect(said).toEqual([true, false])
+  },
+)
+
 test('a script with a mistake says where it is', () => {
   expect(readScript('[{"content":1}]')).toEqual({
     ok: false,

@@ -1,0 +1,27 @@
+/** uvicorn's access log: one line a request, when its answer begins, always on stdout. */
+import { type IncomingMessage, STATUS_CODES } from 'node:http'
+import { stampOf } from '../log.ts'
+import type { Settings } from '../settings.ts'
+import type { EngineResponse } from './response.ts'
+
+/** `line` of one request; SGLang puts its clock in front (srt/utils: set_uvicorn_logging_configs). */
+const lineOf = (engine: Settings['engine'], request: IncomingMessage, status: number): string => {
+  const { remoteAddress = '', remotePort = 0 } = request.socket
+  // A socket for both families gives IPv4 callers a prefix that uvicorn's does not.
+  const caller = `${remoteAddress.replace(/^::ffff:/, '')}:${remotePort}`
+  const asked = `${request.method} ${request.url} HTTP/${request.httpVersion}`
+  const time = engine === 'vllm' ? '' : `[${stampOf(engine)}] `
+  return `${time}INFO:     ${caller} - "${asked}" ${status} ${STATUS_CODES[status] ?? ''}\n`
+}
+
+export const logAccess = (
+  { engine, unlogged }: Pick<Settings, 'engine' | 'unlogged'>,
+  request: IncomingMessage,
+  response: EngineResponse,
+): void => {
+  if (unlogged === null) return
+  const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
+  if (unlogged.paths.includes(path)) return
+  if (unlogged.prefixes.some((prefix) => path.startsWith(prefix))) return
+  response.onHead = (status) => process.stdout.write(lineOf(engine, request, status))
+}
