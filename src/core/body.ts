@@ -97,6 +97,8 @@ export type Ask = {
   readonly start: number
   /** The larger of `max_tokens` and `max_completion_tokens`; null: neither is a number. */
   readonly maxTokens: number | null
+  /** Answers that the engine computes: the larger of `n` and `best_of`, 1 to SEQUENCES_MAX. */
+  readonly sequences: number
   readonly usage: UsageAsk
 }
 
@@ -130,8 +132,18 @@ export const readAsk = (bytes: Uint8Array): Ask | { message: string; param: stri
     choices: typeof choices === 'number' ? choices : 1,
     start: scan.start,
     maxTokens: maxTokensOf(bytes, scan.fields),
+    sequences: sequencesOf(bytes, scan.fields),
     usage: usageAskOf(bytes, scan.fields.stream_options),
   }
+}
+
+/** Far above what an engine allows; keeps products of hostile numbers exact. */
+const SEQUENCES_MAX = 100_000
+
+const sequencesOf = (bytes: Uint8Array, { n, best_of: bestOf }: Fields<TrackedKey>): number => {
+  const counts = [n, bestOf].map((range) => (range === undefined ? 1 : valueAt(bytes, range)))
+  const whole = counts.map((count) => (Number.isSafeInteger(count) ? Number(count) : 1))
+  return Math.min(SEQUENCES_MAX, Math.max(1, ...whole))
 }
 
 const maxTokensOf = (bytes: Uint8Array, fields: Fields<TrackedKey>): number | null => {

@@ -25,6 +25,8 @@ const TOKENS_PER_BYTE = 1 / 3
 const LEARNING = 0.1
 /** Answers of chat models that have not been seen: between a short one and a long one. */
 const COMPLETION_UNSEEN = 512
+/** Beyond every limit that a manifest may state times a thousand; and still exact. */
+const COMPLETION_MAX = 1e15
 const REMEMBERED = 32
 const QUANTILE = 0.9
 /** Pairs of key and model; the one that learned longest ago is forgotten. */
@@ -43,7 +45,7 @@ export class Estimator {
     const one = maxTokens === null ? likely : Math.min(maxTokens, likely)
     return {
       prompt: Math.max(1, Math.ceil(bodyBytes * perByte)),
-      completion: Math.ceil(one * choices),
+      completion: Math.min(COMPLETION_MAX, Math.ceil(one * choices)),
     }
   }
 

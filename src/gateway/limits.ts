@@ -65,13 +65,13 @@ export class Limits {
     )
     if (taken.ok) {
       for (const { slot } of clear) this.#slots.noteClear(slot, now)
-      return new Reservation(this, { rated, places, amounts })
+      return new Reservation(this, { rated, places, amounts, now })
     }
     this.letGo(places)
     const refused = rated[taken.at]
     if (refused === undefined) throw new Error('a refusal names no limit')
     const waitMs = Number((taken.waitNs + MILLISECOND - 1n) / MILLISECOND)
-    throw new RateLimited(refused.limit, waitMs, this.standings(rated))
+    throw new RateLimited(refused.limit, waitMs, this.standings(rated, now))
   }
 
   /** Brings a charge to `units`: more at once, less only where the bucket still owes it. */
@@ -98,8 +98,7 @@ export class Limits {
   }
 
   /** What is left of each limit. */
-  standings(rated: readonly One[]): readonly Standing[] {
-    const now = this.#now()
+  standings(rated: readonly One[], now: bigint): readonly Standing[] {
     return rated.map(({ limit, slot }) => {
       const level = peek(this.#slots.cell(slot).load(), rateOf(limit), now)
       const resetMs = Number((level.resetNs + MILLISECOND - 1n) / MILLISECOND)
@@ -117,7 +116,7 @@ export class Limits {
       else {
         this.letGo(held)
         const rated = all.filter(({ limit: { measure } }) => measure !== 'concurrent')
-        throw new RateLimited(limit, PLACE_WAIT_MS, this.standings(rated))
+        throw new RateLimited(limit, PLACE_WAIT_MS, this.standings(rated, now))
       }
     }
     return held
@@ -132,6 +131,7 @@ type Reserved = {
   readonly rated: readonly One[]
   readonly places: readonly One[]
   readonly amounts: Amounts
+  readonly now: bigint
 }
 
 /** What one request holds of its limits, until it is settled. */
@@ -149,7 +149,7 @@ export class Reservation {
     this.#reserved = reserved
     this.expected = reserved.amounts
     this.#covered = reserved.amounts.completion
-    this.standings = limits.standings(reserved.rated)
+    this.standings = limits.standings(reserved.rated, reserved.now)
   }
 
   /** A stream has produced this many tokens: charges ahead when they exceed what is covered. */

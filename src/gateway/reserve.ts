@@ -32,7 +32,7 @@ export const reserve = (state: GatewayState, { ticket, route, ask, key, asker }:
     model: `${route.deployment} ${ticket.path}`,
     bodyBytes: ticket.bodyBytes,
     maxTokens: ask.maxTokens,
-    choices: ask.choices,
+    choices: ask.sequences,
   })
   const answers = ticket.path !== '/v1/embeddings'
   const amounts = { prompt, completion: answers ? completion : 0 }

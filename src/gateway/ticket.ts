@@ -134,7 +134,7 @@ export class Ticket {
       key: key.id,
       model: `${route.deployment} ${this.path}`,
       bodyBytes,
-      choices: ask.choices,
+      choices: ask.sequences,
       promptTokens,
       completionTokens: completionTokens ?? 0,
     })

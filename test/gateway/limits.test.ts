@@ -254,6 +254,14 @@ test('what the token limit refuses, a stand-in takes and says so; `deny` rather 
   await until('the reports', () => finished.length === 5)
 })
 
+test.each([1e300, -1, 0, 2.5, null, 'x'])("n: %s is the engine's to refuse", async (n) => {
+  const { url } = await startWorld(() => answer(1, 1), {
+    route: { limits: limits({ per: 'route', tokensPerMinute: 100 }) },
+  })
+  const response = await post(url, chatBody({ n, max_tokens: 9e15, max_completion_tokens: -1 }))
+  expect(response.status).toBe(200)
+})
+
 test('who is limited: a header, a cookie, a query parameter, an address', async () => {
   for (const [per, one, other] of [
     ['header:X-Team', { 'x-team': 'a' }, { 'x-team': 'b' }],
