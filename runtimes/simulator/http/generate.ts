@@ -4,6 +4,7 @@ import { type Ask, readAsk } from './ask.ts'
 import type { Dialect } from './dialect.ts'
 import { Exchange } from './exchange.ts'
 import { MessagesDialect, messagesError } from './messages-dialect.ts'
+import { NativeDialect, nativeToCompletion } from './native-dialect.ts'
 import { parseBody } from './parse.ts'
 import { chatPrompt } from './prompt.ts'
 import { EngineResponse } from './response.ts'
@@ -130,6 +131,19 @@ export const countTokens: Handler = async (service, request, response) => {
     status: 200,
     body: { input_tokens: count, ...(service.settings.engine === 'vllm' ? managed : {}) },
   })
+}
+
+/** SGLang's own route; vLLM has none of this name. */
+export const native: Handler = async (service, request, response) => {
+  const { clock } = service
+  const dialect = new NativeDialect(service.dialect, () => clock.now())
+  const value = await jsonBody(request, response, dialect)
+  if (value === null) return
+  const body = { ok: true, body: nativeToCompletion(value) } as const
+  const ask = askOf(service, response, dialect, { kind: 'completion', body })
+  if (ask === null) return
+  const told = { ...ask, includeUsage: false, continuousUsage: true }
+  new Exchange(service, told, response, dialect).start()
 }
 
 const NO_BACKGROUND: Refusal = {

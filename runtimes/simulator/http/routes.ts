@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { routesAt } from '../flags/versions.ts'
 import { logAccess } from './access-log.ts'
-import { countTokens, generate, type Handler, messages, responses } from './generate.ts'
+import { countTokens, generate, type Handler, messages, native, responses } from './generate.ts'
 import { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
 import { sglangInfo } from './sglang-info.ts'
@@ -111,6 +111,7 @@ const SGLANG: Table = {
   'POST /v1/tokenize': tokenize,
   'POST /v1/detokenize': detokenize,
   'GET /health': sglangHealth,
+  'POST /generate': native,
   'GET /health_generate': sglangHealth,
   'GET /ping': (_service, _request, response) => sendEmpty(response, 200),
   ...sglangInfo,

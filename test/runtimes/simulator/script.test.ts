@@ -230,6 +230,20 @@ test.each(ENGINES)(
   },
 )
 
+test('sglang: /generate says the text so far in each event', async () => {
+  const body = { text: 'say this', sampling_params: { max_new_tokens: 2 } }
+  const whole = await ask('sglang', '/generate', body)
+  const meta_info = { finish_reason: { type: 'length', length: 2 }, completion_tokens: 2 }
+  expect(whole).toMatchObject({ text: 'say this', meta_info })
+  const streamed = await post(urls.sglang, '/generate', { ...body, stream: true })
+  const frames = (await streamed.text()).trimEnd().split('\n\n')
+  expect(frames.at(-1)).toBe('data: [DONE]')
+  const last = frames.at(-2)?.slice('data: '.length) ?? ''
+  expect(JSON.parse(last)).toMatchObject({ text: 'say this', meta_info })
+  expect((await post(urls.sglang, '/generate', { text: {} })).status).toBe(400)
+  expect((await post(urls.vllm, '/generate', body)).status).toBe(404)
+})
+
 test('a script with a mistake says where it is', () => {
   expect(readScript('[{"content":1}]')).toEqual({
     ok: false,
