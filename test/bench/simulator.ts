@@ -1,5 +1,5 @@
 /**
- * How much one simulator process carries at `--speed 1`: open streams, tokens a second delivered,
+ * How much one simulator process carries: open streams, tokens a second delivered,
  * the CPU share and the memory of its process. The load comes from a process of its own over plain
  * sockets; every hundredth stream asks for `continuous_usage_stats`, which tells how many tokens
  * have really arrived. The GPU's figures are solved so that one step with all streams takes as
@@ -53,7 +53,11 @@ const gpu = (bf16Flops: number): Rehearsal => ({
   speed: 1,
 })
 
-/** The FLOPs at which a step with all streams takes this long: bisection, monotone. */
+/**
+ * The FLOPs, and where these do not suffice the speed, at which a step with all streams takes this
+ * long in real time: by the calibrated cost of a sequence on the host no engine of today computes
+ * 10,000 at once in 200 ms, so the simulator is driven faster. Its work a second is the same.
+ */
 const rehearsalFor = (streams: number, stepMs: number): Rehearsal => {
   const load = {
     decodeTokens: streams,
@@ -61,14 +65,16 @@ const rehearsalFor = (streams: number, stepMs: number): Rehearsal => {
     prefillTokens: 0,
     prefillContext: 0,
   }
+  const stepAt = (flops: number): number =>
+    costOf({ tensor: 1, pipeline: 1 }, gpu(flops), KV_BYTES_PER_TOKEN).stepMs(load)
+  // Bisection; a step only gets shorter with more FLOPs.
   let [low, high] = [1e9, 1e18]
   for (let round = 0; round < 100; round += 1) {
     const middle = Math.sqrt(low * high)
-    const cost = costOf({ tensor: 1, pipeline: 1 }, gpu(middle), KV_BYTES_PER_TOKEN)
-    if (cost.stepMs(load) > stepMs) low = middle
+    if (stepAt(middle) > stepMs) low = middle
     else high = middle
   }
-  return gpu(high)
+  return { ...gpu(high), speed: Math.max(1, stepAt(high) / stepMs) }
 }
 
 const freePort = async (): Promise<number> => {
@@ -90,7 +96,7 @@ const startSimulator = async (port: number, streams: number, rehearsal: Rehearsa
     env: {
       ...process.env,
       PENSTOCK_NODE: process.execPath,
-      PENSTOCK_REHEARSAL: JSON.stringify({ ...rehearsal, speed: 1 }),
+      PENSTOCK_REHEARSAL: JSON.stringify(rehearsal),
     },
     stdio: ['ignore', 'ignore', 'inherit'],
   })
@@ -181,7 +187,9 @@ const report = (before: Moment, after: Moment): boolean => {
   show('chunks/s delivered', chunks.toFixed(0), `${(delivered / chunks).toFixed(2)} tokens each`)
   show('CPU of the simulator, cores', cores.toFixed(2), against(cores, GOAL.cores))
   show('  user, system', `${user.toFixed(2)}, ${system.toFixed(2)}`)
-  show('CPU us per token', ((cores / delivered) * 1e6).toFixed(1))
+  // Holds also where others take most of the machine.
+  const perCore = delivered / cores
+  show('tokens/s per core', perCore.toFixed(0), against(perCore, GOAL.tokensPerSecond))
   show(
     'resident MiB, peak MiB',
     `${after.usage.rssMiB.toFixed(0)}, ${after.usage.peakMiB.toFixed(0)}`,
@@ -189,15 +197,17 @@ const report = (before: Moment, after: Moment): boolean => {
   show('KiB per stream', ((after.usage.rssMiB * 1024) / after.seen.open).toFixed(1))
   show('CPU of the client, cores', client.toFixed(2))
   show('streams that broke', String(after.seen.broken))
-  return after.seen.broken === 0 && cores <= GOAL.cores * 1.05
+  return after.seen.broken === 0 && perCore >= GOAL.tokensPerSecond / GOAL.cores
 }
 
 const bench = async (streams: number, each: number, seconds: number): Promise<void> => {
   const port = await freePort()
-  const simulator = await startSimulator(port, streams, rehearsalFor(streams, 1000 / each))
+  const rehearsal = rehearsalFor(streams, 1000 / each)
+  const simulator = await startSimulator(port, streams, rehearsal)
   const pid = simulator.pid ?? 0
   try {
     const idle = usageOf(pid)
+    console.log(`speed ${rehearsal.speed.toFixed(1)}`)
     console.log(`idle: ${idle.rssMiB.toFixed(0)} MiB; opening ${streams} streams …`)
     const beganMs = performance.now()
     const client = await startClient(port, streams)
