@@ -4,7 +4,7 @@ import { stampOf } from '../log.ts'
 import type { Settings } from '../settings.ts'
 import type { EngineResponse } from './response.ts'
 
-/** `line` of one request; SGLang puts its clock in front (srt/utils: set_uvicorn_logging_configs). */
+/** One request; SGLang puts its clock in front (srt/utils: set_uvicorn_logging_configs). */
 const lineOf = (engine: Settings['engine'], request: IncomingMessage, status: number): string => {
   const { remoteAddress = '', remotePort = 0 } = request.socket
   // A socket for both families gives IPv4 callers a prefix that uvicorn's does not.
