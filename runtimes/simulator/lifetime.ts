@@ -1,6 +1,6 @@
 /** From ready to the end: signals, a lost rank, the watchdogs, and the periodic log line. */
 import type { Server } from 'node:http'
-import type { Group } from './group.ts'
+import type { Group, Stall } from './group.ts'
 import type { Service } from './http/service.ts'
 import type { Log } from './log.ts'
 
@@ -15,12 +15,20 @@ const FLUSH_MS = 100
 /** vLLM's launcher looks for a dead engine every five seconds (entrypoints/launcher.py). */
 const UVICORN_WATCHDOG_MS = 5000
 
+/** What every CUDA call says on a GPU that has fallen off the bus. */
+export const CUDA_LOST =
+  'torch.AcceleratorError: CUDA error: unspecified launch failure. CUDA kernel errors might be ' +
+  'asynchronously reported at some other API call, so the stacktrace below might be incorrect.'
+
 export class Lifetime {
   readonly #service: Service
   readonly #server: Server
   readonly #log: Log
   #group: Group | null = null
   #lost: number | null = null
+  /** What stalls this rank itself, and whether another one stalls the group. */
+  #own: Stall = 'none'
+  #others = false
   #stuckSinceMs: number | null = null
   #warnedMs = 0
   #stats: { atMs: number; prompt: number; generation: number }
@@ -49,6 +57,10 @@ export class Lifetime {
   watch(group: Group | null): void {
     this.#group = group
     group?.onLost((rank) => this.#rankLost(rank))
+    group?.onStalled((stalled) => {
+      this.#others = stalled
+      this.#freezeOrThaw()
+    })
     setInterval(() => this.#look(), LOOK_MS)
     process.on('SIGTERM', () => this.#terminate())
     process.on('SIGINT', () => this.#terminate())
@@ -57,7 +69,35 @@ export class Lifetime {
   /** Nobody tells rank 0: its next step waits for ever. */
   #rankLost(rank: number): void {
     this.#lost = rank
-    this.#service.runner.freeze()
+    this.#freezeOrThaw()
+  }
+
+  /** A hang or a partition of rank 0 begins or ends. */
+  stall(how: Stall): void {
+    this.#own = how
+    this.#group?.stall(how)
+    this.#freezeOrThaw()
+  }
+
+  /** XID: a worker on this node died, the engine knows at once. */
+  gpuLost(): void {
+    if (this.#service.state === 'dead') return
+    this.#log.error('Worker', CUDA_LOST)
+    this.#die('a worker process died: CUDA error: unspecified launch failure')
+  }
+
+  get #stalled(): boolean {
+    return this.#lost !== null || this.#own !== 'none' || this.#others
+  }
+
+  #freezeOrThaw(): void {
+    const { runner, state } = this.#service
+    if (this.#stalled) runner.freeze()
+    else if (state !== 'dead') {
+      this.#stuckSinceMs = null
+      this.#service.probed = false
+      runner.thaw()
+    }
   }
 
   #look(): void {
@@ -65,7 +105,7 @@ export class Lifetime {
     if (this.#group !== null) this.#group.busyRatio = this.busyRatio()
     const now = clock.now()
     if (now - this.#stats.atMs > STATS_MS) this.#statistics(now)
-    if (this.#lost === null || this.#service.state === 'dead') return
+    if (!this.#stalled || this.#service.state === 'dead') return
     if (this.#service.runner.open === 0 && !this.#service.probed) {
       this.#stuckSinceMs = null
       return
@@ -82,24 +122,26 @@ export class Lifetime {
           'when some processes are hanging or doing some time-consuming work.',
       )
     }
-    if (now - this.#stuckSinceMs > settings.watchdogMs) this.#die()
-  }
-
-  #die(): void {
-    const { settings, clock, runner } = this.#service
-    this.#service.state = 'dead'
+    if (now - this.#stuckSinceMs <= settings.watchdogMs) return
     if (settings.engine === 'sglang') {
       this.#log.error('', `Watchdog timeout (self.watchdog_timeout=${settings.watchdogMs / 1000})`)
+    }
+    this.#die('TimeoutError: RPC call to execute_model timed out.')
+  }
+
+  /** The engine's last words, and the end as each engine has it. */
+  #die(cause: string): void {
+    const { settings, clock, runner } = this.#service
+    this.#service.state = 'dead'
+    runner.freeze()
+    if (settings.engine === 'sglang') {
       this.#log.error(
         '',
         'Received sigquit from a child process. It usually means the child failed.',
       )
       process.exit(137)
     }
-    this.#log.error(
-      'EngineCore',
-      'EngineCore encountered a fatal error: TimeoutError: RPC call to execute_model timed out.',
-    )
+    this.#log.error('EngineCore', `EngineCore encountered a fatal error: ${cause}`)
     this.#log.error(
       'APIServer',
       'vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack ' +
@@ -119,7 +161,7 @@ export class Lifetime {
     const prompt = (promptTokens - this.#stats.prompt) / seconds
     const generation = (generationTokens - this.#stats.generation) / seconds
     this.#stats = { atMs: now, prompt: promptTokens, generation: generationTokens }
-    if (prompt + generation === 0 || this.#lost !== null) return
+    if (prompt + generation === 0 || this.#stalled) return
     const usage = engine.pool.used / Math.max(1, engine.pool.count)
     const [running, waiting] = [engine.running.length, engine.waiting.size]
     if (settings.engine === 'vllm') {

@@ -90,6 +90,28 @@ export const planMemory = (
 
 const gib = (bytes: number): string => (bytes / GiB).toFixed(2)
 
+/** The engine's last words when somebody else's memory is still on the GPU; null: enough is free. */
+export const occupiedError = (
+  takenBytes: number,
+  { fraction }: Memory,
+  memoryBytes: number,
+  { engine }: Settings,
+): string | null => {
+  const free = memoryBytes - takenBytes
+  if (takenBytes === 0 || free >= fraction * memoryBytes) return null
+  if (engine === 'sglang') {
+    return (
+      'RuntimeError: Not enough memory. Please try to increase --mem-fraction-static. ' +
+      `Current value: mem_fraction_static=${fraction}`
+    )
+  }
+  return (
+    `ValueError: Free memory on device cuda:0 (${gib(free)}/${gib(memoryBytes)} GiB) on startup ` +
+    `is less than desired GPU memory utilization (${fraction}, ${gib(fraction * memoryBytes)} ` +
+    'GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.'
+  )
+}
+
 /** The engine's last words when the pool is too small; null when it starts. */
 export const memoryError = (
   memory: Memory,

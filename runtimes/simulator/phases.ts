@@ -36,6 +36,8 @@ export type Starting = {
   readonly log: Log
   /** How much VRAM is taken so far. */
   readonly reached: (memoryBytes: number) => void
+  /** Waits for a simulated span of loading, longer where a fault slows the disk. */
+  readonly load: (spanMs: number) => Promise<void>
 }
 
 export const announce = ({ settings, log, clock }: Starting): Promise<void> => {
@@ -95,17 +97,21 @@ export const loadWeights = async (start: Starting): Promise<void> => {
   const vllm = settings.engine === 'vllm'
   if (vllm) log.info('Worker', `Starting to load model ${settings.model}...`)
   else log.info('', `Load weight begin. avail mem=${gib(rehearsal.memoryBytes)} GB`)
+  const began = clock.now()
   for (let line = 0; line <= lines; line += 1) {
-    if (line > 0) await clock.sleep(totalMs / lines)
+    if (line > 0) await start.load(totalMs / lines)
+    const tookMs = clock.now() - began
+    // tqdm's forecast: as fast as so far.
+    const leftMs = line === 0 ? totalMs : (tookMs / line) * (lines - line)
     const done = Math.floor((shards * line) / lines)
     const percent = String(Math.floor((100 * done) / shards)).padStart(3)
     log.plain(
       `Loading safetensors checkpoint shards: ${percent}% Completed | ${done}/${shards} ` +
-        `[${clockText((totalMs * line) / lines)}<${clockText(totalMs * (1 - line / lines))}]`,
+        `[${clockText(tookMs)}<${clockText(leftMs)}]`,
     )
     start.reached((memory.weightsBytes * done) / shards)
   }
-  const seconds = (totalMs / 1000).toFixed(2)
+  const seconds = ((clock.now() - began) / 1000).toFixed(2)
   if (vllm) {
     log.info('Worker', `Loading weights took ${seconds} seconds`)
     log.info(

@@ -8,15 +8,16 @@ import type { Rehearsal } from '../../src/core/runtime.ts'
 import { SimulatedClock } from './clock.ts'
 import { control } from './faults/control.ts'
 import type { Fault } from './faults/fault.ts'
+import { RankFaults } from './faults/rank.ts'
 import { FaultSchedule } from './faults/schedule.ts'
-import { GpuPublisher } from './gpu.ts'
+import { GpuPublisher, heldOn } from './gpu.ts'
 import { type Group, join, lead } from './group.ts'
 import { engineServer } from './http/routes.ts'
 import type { Service } from './http/service.ts'
 import { sendEmpty } from './http/wire.ts'
-import { Lifetime } from './lifetime.ts'
+import { CUDA_LOST, Lifetime } from './lifetime.ts'
 import { engineLog, type Log } from './log.ts'
-import { type Memory, memoryError, planMemory } from './memory.ts'
+import { type Memory, memoryError, occupiedError, planMemory } from './memory.ts'
 import * as phases from './phases.ts'
 import { buildService } from './service.ts'
 import type { Settings } from './settings.ts'
@@ -34,14 +35,19 @@ export const serve = async (
   const log = engineLog(settings.engine, rankName(settings))
   const memory = planMemory(rehearsal.architecture, rehearsal.memoryBytes, settings)
   const vram = { bytes: 0.6e9, busyRatio: () => 0 }
+  const plays = new RankFaults(clock, faults)
   const publisher = new GpuPublisher(rehearsal, processName(settings), () => ({
     memoryBytes: vram.bytes,
     busyRatio: vram.busyRatio(),
+    ...plays.readings(),
   }))
   const reached = (bytes: number) => {
     vram.bytes = Math.max(vram.bytes, bytes)
   }
-  const starting = { settings, rehearsal, memory, clock, log, reached }
+  const load = (spanMs: number) => plays.load(spanMs)
+  const starting = { settings, rehearsal, memory, clock, log, reached, load, plays }
+  const publish = () => void publisher.publish()
+  plays.play({ publish, xid: () => die(log, CUDA_LOST), stall: () => undefined })
   const early = () => process.exit(0)
   process.once('SIGTERM', early)
   process.once('SIGINT', early)
@@ -50,34 +56,45 @@ export const serve = async (
   process.off('SIGTERM', early)
   process.off('SIGINT', early)
   const follower = settings.nodeRank > 0
-  if (follower) return follow(starting, group, (read) => (vram.busyRatio = read))
-  const service = buildService(settings, rehearsal, clock, { memory, faults })
+  if (follower) return follow(starting, group, { publish, busy: (read) => (vram.busyRatio = read) })
+  const service = buildService(settings, rehearsal, clock, {
+    memory,
+    faults,
+  })
   const server = engineServer(service)
   const life = new Lifetime(service, server, log)
   vram.busyRatio = life.busyRatio
   life.watch(group)
+  plays.play({ publish, xid: () => life.gpuLost(), stall: (how) => life.stall(how) })
   await listen(server, settings, log)
   await phases.opened(starting)
   if (service.state === 'starting') service.state = 'serving'
 }
 
-type Starting = phases.Starting
+type Starting = phases.Starting & { readonly plays: RankFaults }
 
 /** Everything before the port opens; returns the group when there are several ranks. */
 const start = async (starting: Starting): Promise<Group | null> => {
-  const { settings, log, memory, rehearsal, clock } = starting
+  const { settings, log, memory, rehearsal, clock, plays } = starting
   const began = clock.now()
   await phases.announce(starting)
+  const left = rehearsal.gpus.map((gpu) => heldOn(rehearsal.node, gpu))
+  if (left.some(({ lost }) => lost)) die(log, CUDA_LOST)
+  const taken = Math.max(0, ...left.map(({ memoryBytes }) => memoryBytes))
+  const occupied = occupiedError(taken, memory, rehearsal.memoryBytes, settings)
   await refuseTakenPort(settings, log)
   phases.meeting(starting)
+  await plays.free()
   const group = await meet(starting)
   await phases.met(starting)
+  if (occupied !== null) die(log, occupied)
   await phases.loadWeights(starting)
   await phases.profile(starting)
   const problem = memoryError(memory, rehearsal.memoryBytes, settings)
   if (problem !== null) die(log, problem)
   phases.announceCache(starting)
   await phases.captureGraphs(starting)
+  await plays.free()
   const leftMs = settings.readyTimeoutMs - (clock.now() - began)
   if (leftMs <= 0) die(log, READY_TIMEOUT)
   if (group === null) return null
@@ -115,11 +132,20 @@ const die = (log: Log, message: string): never => {
 const follow = async (
   starting: Starting,
   group: Group | null,
-  busy: (read: () => number) => void,
+  on: { readonly publish: () => void; readonly busy: (read: () => number) => void },
 ): Promise<void> => {
-  const { settings, log, clock } = starting
+  const { settings, log, plays } = starting
   if (group === null) throw new Error('a follower without a group')
-  busy(() => group.busyRatio)
+  on.busy(() => group.busyRatio)
+  plays.play({
+    publish: on.publish,
+    xid: () => {
+      log.error(settings.engine === 'vllm' ? 'Worker' : '', CUDA_LOST)
+      // vLLM's run_headless returns as if all were well; SGLang's tree is ended by SIGQUIT.
+      process.exit(settings.engine === 'vllm' ? 0 : 137)
+    },
+    stall: (how) => group.stall(how),
+  })
   const end = () => {
     group.close()
     process.exit(0)
@@ -130,19 +156,22 @@ const follow = async (
     await listen(dummyServer(), settings, log)
     log.plain('INFO:     Application startup complete.')
   }
-  group.onLost(() => {
-    if (settings.engine === 'sglang') {
-      log.error('', 'Rank 0 is gone: NCCL communicator was aborted. Received sigquit, exiting.')
-      clock.after(SGLANG_ORPHAN_MS, () => process.exit(1))
-      return
-    }
-    // Reported in vllm #32136: the headless follower loops on store errors and never ends.
-    const complain = () => {
-      log.warn('Worker', 'TCPStore.cpp: recvValue failed: Connection was likely closed.')
-      clock.after(STORE_ERROR_MS, complain)
-    }
-    complain()
-  })
+  group.onLost(() => orphaned(starting))
+}
+
+/** The head is gone. */
+const orphaned = ({ settings, log, clock }: Starting): void => {
+  if (settings.engine === 'sglang') {
+    log.error('', 'Rank 0 is gone: NCCL communicator was aborted. Received sigquit, exiting.')
+    clock.after(SGLANG_ORPHAN_MS, () => process.exit(1))
+    return
+  }
+  // Reported in vllm #32136: the headless follower loops on store errors and never ends.
+  const complain = () => {
+    log.warn('Worker', 'TCPStore.cpp: recvValue failed: Connection was likely closed.')
+    clock.after(STORE_ERROR_MS, complain)
+  }
+  complain()
 }
 
 const SGLANG_ORPHAN_MS = 10_000

@@ -7,6 +7,7 @@ import type { Service } from './http/service.ts'
 import { sglangDialect } from './http/sglang-dialect.ts'
 import { vllmDialect } from './http/vllm-dialect.ts'
 import type { Memory } from './memory.ts'
+import { freezable } from './metrics/frozen.ts'
 import { sglangMetrics } from './metrics/sglang.ts'
 import { vllmMetrics } from './metrics/vllm.ts'
 import { coefficientsFor } from './physics/coefficients.ts'
@@ -44,7 +45,10 @@ export const buildService = (
   settings: Settings,
   rehearsal: Rehearsal,
   clock: SimulatedClock,
-  parts: { readonly memory: Memory; readonly faults: FaultSchedule },
+  parts: {
+    readonly memory: Memory
+    readonly faults: FaultSchedule
+  },
 ): Service => {
   const { memory, faults } = parts
   const script = scriptAt(rehearsal.script)
@@ -63,10 +67,11 @@ export const buildService = (
     },
     cost,
   )
-  const metrics =
+  const counted =
     settings.engine === 'vllm'
       ? vllmMetrics(engine, settings, memory, clock.epochSeconds())
       : sglangMetrics(engine, settings, clock, memory)
+  const metrics = freezable(counted, () => faults.active('freeze-counters', clock.now()) !== null)
   const busy = { ms: 0 }
   const runner = new Runner(engine, clock, {
     onStep: (result) => {

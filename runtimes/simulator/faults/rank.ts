@@ -52,10 +52,6 @@ export class RankFaults {
     }
   }
 
-  get frozenCounters(): boolean {
-    return this.#faults.active('freeze-counters', this.#clock.now()) !== null
-  }
-
   /** A simulated span of loading, `factor` times as long where slow-shards is on. */
   async load(spanMs: number): Promise<void> {
     let leftMs = spanMs
