@@ -4,8 +4,10 @@
  * each other or the model. Refuses to know files and lines (control/load.ts does) and whether a
  * deployment fits (core/fit.ts does).
  */
+
 import { architectureOf, knownRepositories } from './catalogue.ts'
 import type { Inventory, NodeSpec } from './inventory.ts'
+import { limitsOf } from './limits.ts'
 import { type Architecture, type Deployment, type Gateway, GatewaySchema } from './manifest.ts'
 import { nearest } from './nearest.ts'
 import type { GpuProfiles } from './profile.ts'
@@ -275,7 +277,7 @@ type Limit = Gateway['routes'][number]['limits'][number]
 type At = (...path: Path) => Pick<Finding, 'document' | 'path'>
 
 const emptyLimit = (limit: Limit, at: At, position: number): readonly Finding[] => {
-  if (limit.tokensPerMinute !== undefined || limit.requestsPerMinute !== undefined) return []
-  const message = 'limits nothing: expected tokensPerMinute or requestsPerMinute'
+  if (limitsOf({ model: '', limits: [limit] }).length > 0) return []
+  const message = 'limits nothing: expected an amount, such as tokensPerMinute or concurrent'
   return [{ ...at('limits', position), message }]
 }

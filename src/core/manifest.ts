@@ -91,38 +91,34 @@ export const DeploymentSchema = z.strictObject({
 
 const Amount = z.int().positive().max(1_000_000_000_000).optional()
 
-const Limit = z
-  .strictObject({
-    per: z
-      .string()
-      .regex(
-        /^(consumer|key|route|ip|(header|query|cookie):[A-Za-z0-9_-]{1,64})$/,
-        'expected consumer, key, route, ip, header:NAME, query:NAME or cookie:NAME',
-      )
-      .describe('who shares one allowance'),
-    requestsPerSecond: Amount,
-    requestsPerMinute: Amount,
-    requestsPerHour: Amount,
-    requestsPerDay: Amount,
-    tokensPerSecond: Amount,
-    tokensPerMinute: Amount,
-    tokensPerHour: Amount,
-    tokensPerDay: Amount,
-    inputTokensPerSecond: Amount,
-    inputTokensPerMinute: Amount,
-    inputTokensPerHour: Amount,
-    inputTokensPerDay: Amount,
-    outputTokensPerSecond: Amount,
-    outputTokensPerMinute: Amount,
-    outputTokensPerHour: Amount,
-    outputTokensPerDay: Amount,
-    concurrent: z.int().positive().max(1_000_000).optional().describe('requests at a time'),
-    burst: Amount.describe('tokens at once after a rest; else one whole window'),
-    requestBurst: Amount.describe('requests at once after a rest; else one whole window'),
-  })
-  .refine(({ per, burst, requestBurst, ...amounts }) => Object.keys(amounts).length > 0, {
-    error: 'a limit needs an amount, such as tokensPerMinute',
-  })
+const Limit = z.strictObject({
+  per: z
+    .string()
+    .regex(
+      /^(consumer|key|route|ip|(header|query|cookie):[A-Za-z0-9_-]{1,64})$/,
+      'expected consumer, key, route, ip, header:NAME, query:NAME or cookie:NAME',
+    )
+    .describe('who shares one allowance'),
+  requestsPerSecond: Amount,
+  requestsPerMinute: Amount,
+  requestsPerHour: Amount,
+  requestsPerDay: Amount,
+  tokensPerSecond: Amount,
+  tokensPerMinute: Amount,
+  tokensPerHour: Amount,
+  tokensPerDay: Amount,
+  inputTokensPerSecond: Amount,
+  inputTokensPerMinute: Amount,
+  inputTokensPerHour: Amount,
+  inputTokensPerDay: Amount,
+  outputTokensPerSecond: Amount,
+  outputTokensPerMinute: Amount,
+  outputTokensPerHour: Amount,
+  outputTokensPerDay: Amount,
+  concurrent: z.int().positive().max(1_000_000).optional().describe('requests at a time'),
+  burst: Amount.describe('tokens at once after a rest; else one whole window'),
+  requestBurst: Amount.describe('requests at once after a rest; else one whole window'),
+})
 
 const RouteSchema = z.strictObject({
   model: z.string().min(1).max(200).describe('the model name that clients send'),

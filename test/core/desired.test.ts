@@ -218,8 +218,9 @@ describe('gateway', () => {
 
   test('a limit that limits nothing', () => {
     expect(routes({ model: 'm', to: 'qwq', limits: [{ per: 'key' }] })).toEqual([
-      '2 routes.0.limits.0: limits nothing: expected tokensPerMinute or requestsPerMinute',
+      '2 routes.0.limits.0: limits nothing: expected an amount, such as tokensPerMinute or concurrent',
     ])
+    expect(routes({ model: 'm', to: 'qwq', limits: [{ per: 'ip', concurrent: 3 }] })).toEqual([])
   })
 })
 
