@@ -25,7 +25,7 @@ export type Reading = {
   readonly eccUncorrected?: number
 }
 
-/** What stays on a GPU after its process: memory of a zombie, a fallen GPU. `Date.now()` ends it. */
+/** What stays on a GPU after its process, a zombie's memory or a fallen GPU, until `Date.now()`. */
 type Hold = {
   readonly memoryBytes: number
   readonly lost: boolean

@@ -90,7 +90,7 @@ export const planMemory = (
 
 const gib = (bytes: number): string => (bytes / GiB).toFixed(2)
 
-/** The engine's last words when somebody else's memory is still on the GPU; null: enough is free. */
+/** The engine's last words when another's memory is still on the GPU; null: enough is free. */
 export const occupiedError = (
   takenBytes: number,
   { fraction }: Memory,

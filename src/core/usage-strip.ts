@@ -122,7 +122,7 @@ const usageRange = (event: Buffer): Range | null => {
   return scan.fields.usage.start + open === start + USAGE.length - 1 ? { start, end } : null
 }
 
-/** After the brace that closes the one at `open`; usage has numbers only, so no strings. -1: none. */
+/** After the brace that closes the one at `open`; usage has numbers only, no strings. -1: none. */
 const objectEnd = (event: Buffer, open: number): number => {
   let depth = 0
   for (let at = open; at < event.length; at += 1) {
