@@ -187,6 +187,10 @@ const checkRanges = (body: Body, settings: Settings): Refusal | null => {
 }
 
 const checkOptions = (body: Body, settings: Settings): Refusal | null => {
+  const { top_logprobs: top, logprobs } = body
+  if (settings.engine === 'vllm' && typeof top === 'number' && top !== 0 && logprobs !== true) {
+    return bad('top_logprobs', 'when using `top_logprobs`, `logprobs` must be set to true.')
+  }
   if (isRecord(body.stream_options) && body.stream !== true && settings.engine === 'vllm') {
     return bad('stream_options', 'Stream options can only be defined when `stream=True`.')
   }
