@@ -68,7 +68,7 @@ type Admitted = { readonly route: GatewayRoute; readonly target: Target }
 const admitted = (state: GatewayState, admission: Admission): Admitted => {
   const { ticket, ask, key, asker } = admission
   const deny = asker.headers['x-penstock-spillover'] === 'deny'
-  const tokens = Math.ceil(ticket.bodyBytes / BYTES_PER_TOKEN)
+  const tokens = Math.ceil(ticket.bodyBytes / BYTES_PER_TOKEN) + (ask.maxTokens ?? 0)
   const asked = state.table.route(ask.model, key)
   const choice = chooseRoute(asked, { deny, draw: Math.random(), tokens })
   try {

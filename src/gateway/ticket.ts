@@ -93,7 +93,8 @@ export class Ticket {
       reasoningTokens: usage?.reasoningTokens ?? null,
       ttftMs: this.#firstTokenAtMs === null ? null : this.#firstTokenAtMs - this.startedAtMs,
       durationMs: performance.now() - this.startedAtMs,
-      ...(this.spillover === null ? {} : { spillover: this.spillover }),
+      // A stand-in that refused, too, has answered nobody.
+      ...(this.spillover === null || this.#target === null ? {} : { spillover: this.spillover }),
     })
   }
 

@@ -87,10 +87,12 @@ describe('a stand-in', () => {
 
   test('gets no request that is longer than its context', async () => {
     const { url, large } = await world('ready', { fraction: 1 })
+    const wide = chatBody({ model: 'deepseek-r1', max_tokens: 32_768 })
+    expect((await post(url, wide)).headers.get('x-penstock-model')).toBe('deepseek-r1')
     const content = 'x'.repeat(90_000)
     const long = chatBody({ model: 'deepseek-r1', messages: [{ role: 'user', content }] })
     expect((await post(url, long)).headers.get('x-penstock-model')).toBe('deepseek-r1')
-    expect(large.seen).toHaveLength(1)
+    expect(large.seen).toHaveLength(2)
   })
 })
 
