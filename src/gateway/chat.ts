@@ -77,7 +77,18 @@ const admitted = (state: GatewayState, admission: Admission): Admitted => {
     if (!(error instanceof RateLimited) || error.type !== 'tokens') throw error
     const other = choice.cause === null ? standInFor(asked, 'tokens', { deny, tokens }) : null
     if (other === null) throw error
-    return settleOn(state, admission, { route: other.route, cause: 'tokens' })
+    return standInOr(error, () =>
+      settleOn(state, admission, { route: other.route, cause: 'tokens' }),
+    )
+  }
+}
+
+/** A caller hears of the limit on what he asked for, not of one on a model he never named. */
+const standInOr = (refused: RateLimited, admit: () => Admitted): Admitted => {
+  try {
+    return admit()
+  } catch (error) {
+    throw error instanceof RateLimited ? refused : error
   }
 }
 

@@ -251,7 +251,17 @@ test('what the token limit refuses, a stand-in takes and says so; `deny` rather 
     [429, null],
   ])
   expect([engine.seen.length, small.seen.length]).toEqual([1, 2])
-  await until('the reports', () => finished.length === 5)
+  // Also then the caller hears of the limit on what he asked for.
+  expect(await (await post(url, chatBody())).text()).toContain('1000 tokens per day per consumer')
+  await until('the reports', () => finished.length === 6)
+  expect(finished.map(({ spillover }) => spillover ?? null)).toEqual([
+    null,
+    'tokens',
+    null,
+    'tokens',
+    null,
+    null,
+  ])
 })
 
 test.each([1e300, -1, 0, 2.5, null, 'x'])("n: %s is the engine's to refuse", async (n) => {
