@@ -12,6 +12,11 @@ export class SimulatedClock {
     return (performance.now() - this.#startMs) * this.speed
   }
 
+  /** The simulated moment of a real one, Unix milliseconds: the same whenever it is asked. */
+  at(epochMs: number): number {
+    return (epochMs - performance.timeOrigin - this.#startMs) * this.speed
+  }
+
   /** Unix seconds, real: what `created` carries. */
   epochSeconds(): number {
     return Math.floor(Date.now() / 1000)

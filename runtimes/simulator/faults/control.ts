@@ -32,9 +32,9 @@ export const control = async ({ settings, rehearsal, clock, faults }: Controlled
   try {
     await openControl(controlPath(node, gpus), {
       schedule: faults,
-      now: (agoMs = 0) => clock.now() - agoMs * speed,
-      // Finer than Date.now, and never at odds with the clock: times do not shift between messages.
-      epochMs: () => performance.timeOrigin + performance.now(),
+      now: () => clock.now(),
+      at: (epochMs) => clock.at(epochMs),
+      epochMs: () => Date.now(),
       status: () => ({ engine, node, gpus, rank, speed, pid: process.pid }),
     })
   } catch (error) {

@@ -15,8 +15,10 @@ export type Answer =
 
 export type Rank = {
   readonly schedule: FaultSchedule
-  /** Simulated milliseconds since the process began, `realMs` ago. */
-  readonly now: (realMs?: number) => number
+  /** Simulated milliseconds since the process began. */
+  readonly now: () => number
+  /** The simulated moment of a real one, Unix milliseconds. */
+  readonly at: (epochMs: number) => number
   /** Unix milliseconds. */
   readonly epochMs: () => number
   readonly status: () => Readonly<Record<string, unknown>>
@@ -54,7 +56,7 @@ export const answerTo = (text: string, rank: Rank): Answer => {
 type Message = Readonly<Record<string, unknown>>
 
 /** `sentAtMs` (Unix): starts count from that moment, so that many ranks agree on one. */
-const add = (message: Message, { schedule, now, epochMs }: Rank): Answer => {
+const add = (message: Message, { schedule, now, at, epochMs }: Rank): Answer => {
   const { fault, faults, sentAtMs } = message
   const given: unknown = fault === undefined ? faults : [fault]
   if (!Array.isArray(given) || given.length === 0) {
@@ -67,7 +69,8 @@ const add = (message: Message, { schedule, now, epochMs }: Rank): Answer => {
   if (Math.abs(agoMs) > SENT_AGO_MS_MAX) {
     return refuse(`add: sentAtMs is ${Math.round(agoMs / 1000)} s from this machine's clock`)
   }
-  const zeroMs = now(agoMs)
+  // Not counted back from two readings of two clocks: a pause between them would shift the times.
+  const zeroMs = sentAtMs === undefined ? now() : at(sentAtMs)
   const read: Fault[] = []
   for (const [index, value] of given.entries()) {
     const one = readFault(value)
