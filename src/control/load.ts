@@ -14,8 +14,9 @@ import {
   type Parts,
   type Sourced,
 } from '../core/desired.ts'
+import type { Gateway } from '../core/gateway-manifest.ts'
 import { type Inventory, InventorySchema, type NodeSettings } from '../core/inventory.ts'
-import { type Deployment, DocumentSchema, type Gateway } from '../core/manifest.ts'
+import { type Deployment, DocumentSchema } from '../core/manifest.ts'
 import { nearest } from '../core/nearest.ts'
 import type { GpuProfiles } from '../core/profile.ts'
 import { check, placeOf } from './explain.ts'

@@ -1,6 +1,8 @@
 /** What the gateway threads need to know, from the fleet: immutable and whole. */
+
+import type { Gateway } from '../core/gateway-manifest.ts'
 import { limitsOf } from '../core/limits.ts'
-import type { Deployment, Gateway } from '../core/manifest.ts'
+import type { Deployment } from '../core/manifest.ts'
 import type { EngineSignal } from '../core/runtime.ts'
 import { STALE_MS } from '../core/signals.ts'
 import type {

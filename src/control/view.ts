@@ -1,7 +1,8 @@
 /** The fleet as the admin API and the console show it: every value with its age. */
 
+import type { Gateway } from '../core/gateway-manifest.ts'
 import type { NodeSpec } from '../core/inventory.ts'
-import type { Deployment, Gateway } from '../core/manifest.ts'
+import type { Deployment } from '../core/manifest.ts'
 import type { Container } from '../core/observed.ts'
 import type { PlannedDeployment } from '../core/plan.ts'
 import type { EngineSignal } from '../core/runtime.ts'

@@ -6,9 +6,10 @@
  */
 
 import { architectureOf, knownRepositories } from './catalogue.ts'
+import { type Gateway, GatewaySchema } from './gateway-manifest.ts'
 import type { Inventory, NodeSpec } from './inventory.ts'
 import { limitsOf } from './limits.ts'
-import { type Architecture, type Deployment, type Gateway, GatewaySchema } from './manifest.ts'
+import type { Architecture, Deployment } from './manifest.ts'
 import { nearest } from './nearest.ts'
 import type { GpuProfiles } from './profile.ts'
 

@@ -1,5 +1,5 @@
 /** The limits of a route, as the manifest states them and as the gateway counts them. */
-import type { Route } from './manifest.ts'
+import type { Route } from './gateway-manifest.ts'
 
 export type Measure = 'requests' | 'tokens' | 'input tokens' | 'output tokens' | 'concurrent'
 

@@ -1,8 +1,11 @@
 /**
- * manifests/*.yaml: what the operator wants. Decides what a Deployment and a Gateway may say;
- * cross-document rules are in core/desired.ts. Types are inferred from the schemas.
+ * manifests/*.yaml: what the operator wants. Decides what a Deployment may say (a Gateway:
+ * core/gateway-manifest.ts); cross-document rules are in core/desired.ts. Types are inferred from
+ * the schemas.
  */
 import { z } from 'zod'
+import { Duration } from './duration.ts'
+import { GatewaySchema } from './gateway-manifest.ts'
 import { Name } from './inventory.ts'
 
 /** Model shape, in the words of the model's config.json; figures that the fit needs. */
@@ -47,15 +50,6 @@ export const WeightsSchema = z
     path: ['from'],
   })
 
-const Duration = z
-  .string()
-  .regex(/^\d{1,7}(ms|s|m|h)$/, 'expected a duration such as 30s, 10m or 1h')
-  .transform((text) => {
-    const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
-    const [, digits = '0', name = 's'] = /^(\d+)(\w+)$/.exec(text) ?? []
-    return Number(digits) * (name === 'ms' || name === 'm' || name === 'h' ? unit[name] : unit.s)
-  })
-
 export const DeploymentSchema = z.strictObject({
   kind: z.literal('Deployment'),
   name: Name,
@@ -89,66 +83,8 @@ export const DeploymentSchema = z.strictObject({
   drainTimeout: Duration.prefault('5m'),
 })
 
-const Amount = z.int().positive().max(1_000_000_000_000).optional()
-
-const Limit = z.strictObject({
-  per: z
-    .string()
-    .regex(
-      /^(consumer|key|route|ip|(header|query|cookie):[A-Za-z0-9_-]{1,64})$/,
-      'expected consumer, key, route, ip, header:NAME, query:NAME or cookie:NAME',
-    )
-    .describe('who shares one allowance'),
-  requestsPerSecond: Amount,
-  requestsPerMinute: Amount,
-  requestsPerHour: Amount,
-  requestsPerDay: Amount,
-  tokensPerSecond: Amount,
-  tokensPerMinute: Amount,
-  tokensPerHour: Amount,
-  tokensPerDay: Amount,
-  inputTokensPerSecond: Amount,
-  inputTokensPerMinute: Amount,
-  inputTokensPerHour: Amount,
-  inputTokensPerDay: Amount,
-  outputTokensPerSecond: Amount,
-  outputTokensPerMinute: Amount,
-  outputTokensPerHour: Amount,
-  outputTokensPerDay: Amount,
-  concurrent: z.int().positive().max(1_000_000).optional().describe('requests at a time'),
-  burst: Amount.describe('tokens at once after a rest; else one whole window'),
-  requestBurst: Amount.describe('requests at once after a rest; else one whole window'),
-})
-
-const RouteSchema = z.strictObject({
-  model: z.string().min(1).max(200).describe('the model name that clients send'),
-  to: Name.describe('a deployment'),
-  limits: z.array(Limit).max(20).default([]),
-  spillover: z
-    .strictObject({
-      to: Name,
-      on: z.array(z.enum(['tokens', 'saturation', 'unavailable'])).min(1),
-    })
-    .optional(),
-  firstTokenTimeout: Duration.prefault('30m').describe('from dispatch to the first byte of answer'),
-  stallTimeout: Duration.prefault('5m').describe('between two events of one answer'),
-})
-
-export const GatewaySchema = z.strictObject({
-  kind: z.literal('Gateway'),
-  routes: z.array(RouteSchema).max(10_000).default([]),
-  maxBody: z
-    .string()
-    .regex(/^\d{1,4}MiB$/, 'expected a size such as 32MiB')
-    .prefault('32MiB')
-    .transform((text) => Number.parseInt(text, 10) * 1024 * 1024),
-  keepAlive: Duration.prefault('15s').describe('SSE comment while the engine is silent'),
-})
-
 export const DocumentSchema = z.discriminatedUnion('kind', [DeploymentSchema, GatewaySchema])
 
 export type Architecture = z.output<typeof ArchitectureSchema>
 export type Weights = z.output<typeof WeightsSchema>
 export type Deployment = z.output<typeof DeploymentSchema>
-export type Route = z.output<typeof RouteSchema>
-export type Gateway = z.output<typeof GatewaySchema>

@@ -3,6 +3,7 @@
  * structured clone. A snapshot is immutable and whole; a newer one replaces it.
  */
 
+import type { Parameters, Priority, Route, RouteCause } from './gateway-manifest.ts'
 import type { GatewayLimit } from './limits.ts'
 
 /** Replicas are counted in shared memory; a slot is a replica's row there. */
@@ -21,9 +22,56 @@ export type Target = {
   readonly requestsRunning: number | null
   readonly requestsWaiting: number | null
   readonly kvCacheUsageRatio: number | null
+  /** Size of the KV cache, and how many requests one batch takes; absent or null: unknown. */
+  readonly kvCapacityTokens?: number | null
+  readonly maxRunning?: number | null
+  /** Preempted or retracted requests between the last two readings. */
+  readonly preemptions?: number | null
+  /** Prompt tokens that the engine has worked through in a second, lately. */
+  readonly promptTokensPerSecond?: number | null
+  /** When the signals were read and when the replica became ready, epoch milliseconds. */
+  readonly readAtMs?: number
+  readonly readySinceMs?: number
+  /** Absent: our own engine. */
+  readonly backend?: GatewayBackend
 }
 
+/** A service that Penstock does not run: `url` of its target is the origin. */
+export type GatewayBackend = {
+  readonly name: string
+  /** Before `/chat/completions`, such as `/v1`. */
+  readonly basePath: string
+  /** `Bearer …`; null: none. Never logged. */
+  readonly authorization: string | null
+}
+
+/** For whom a route is, beside the name that was asked for. */
+export type RouteMatch = {
+  readonly kind: 'exact' | 'prefix' | 'regex'
+  /** The exact name, the prefix without its star, or the source of the regex. */
+  readonly pattern: string
+  readonly aliases: readonly string[]
+  readonly when: NonNullable<Route['when']> | null
+}
+
+/** How the gateway treats the route's requests, as the manifest says. */
+export type RoutePolicy = Pick<
+  Route,
+  'balance' | 'slowStart' | 'retry' | 'queue' | 'continueStreams'
+> & {
+  readonly firstTokenTargetMs: number | null
+  readonly parameters: Parameters | null
+}
+
+export type Fallback = {
+  readonly on: readonly RouteCause[]
+  /** In the order in which they are tried; none has fallbacks or a stand-in of its own. */
+  readonly routes: readonly GatewayRoute[]
+}
+
+/** One model name and one deployment (or backend) that answers it. */
 export type GatewayRoute = {
+  /** As the manifest writes it: a name, or a pattern. */
   readonly model: string
   readonly deployment: string
   readonly engine: string
@@ -40,9 +88,16 @@ export type GatewayRoute = {
   readonly limits?: readonly GatewayLimit[]
   /** Absent: this route has no stand-in. */
   readonly standIn?: StandIn
+  /** Absent: the exact name `model`, for everybody. */
+  readonly match?: RouteMatch
+  /** Absent: the usual policy (core/gateway-manifest.ts's defaults). */
+  readonly policy?: RoutePolicy
+  /** Others that answer a share of the callers, percent; this route answers the rest. */
+  readonly split?: readonly { readonly percent: number; readonly route: GatewayRoute }[]
+  readonly fallback?: Fallback
 }
 
-export type SpillCause = 'tokens' | 'saturation' | 'unavailable'
+export type SpillCause = 'tokens' | 'saturation' | 'latency' | 'unavailable'
 
 /** Who answers in a route's place, and when. */
 export type StandIn = {
@@ -66,10 +121,23 @@ export type GatewayKey = {
   readonly models: readonly string[] | null
 }
 
+/** What gateway.yaml says of a consumer; one that it does not name has the usual settings. */
+export type GatewayConsumer = {
+  readonly name: string
+  readonly group: string | null
+  readonly weight: number
+  readonly priority: Priority
+  readonly maxPriority: Priority
+  readonly spillover: 'allow' | 'deny'
+  readonly parameters: Parameters | null
+}
+
 export type GatewaySnapshot = {
   readonly version: number
   readonly routes: readonly GatewayRoute[]
   readonly keys: readonly GatewayKey[]
+  /** Absent: none is named. */
+  readonly consumers?: readonly GatewayConsumer[]
   readonly maxBodyBytes: number
   readonly keepAliveMs: number
   readonly rehearsal: boolean
@@ -108,6 +176,14 @@ export type FinishedRequest = {
   readonly durationMs: number
   /** Why a stand-in answered; absent: none did. */
   readonly spillover?: SpillCause
+  /** Milliseconds in the gateway's queue; absent: it did not wait. */
+  readonly queueMs?: number
+  /** Attempts that failed before this one, on other replicas or routes; absent: none. */
+  readonly retries?: number
+  /** How often another replica went on with the answer of one that died; absent: never. */
+  readonly continuations?: number
+  /** What decided, in words: for `GET requests` and the console; absent: nothing to explain. */
+  readonly decision?: string
 }
 
 export type ToGateway =

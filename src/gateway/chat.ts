@@ -28,8 +28,9 @@ export type ChatStart = {
   readonly caller: Caller
 }
 
-/** Starts the exchange, or throws the refusal; nothing has been written then. */
-export const startChat = ({ state, ticket, asker, body, res, caller }: ChatStart): void => {
+/** Resolves when the exchange has begun, or throws the refusal; nothing has been written then. */
+export const startChat = async (start: ChatStart): Promise<void> => {
+  const { state, ticket, asker, body, res, caller } = start
   const ask = readAsk(body)
   if ('message' in ask) {
     throw new PenstockError('invalid_request', ask.message, refusedParam(ask.param))

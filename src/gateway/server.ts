@@ -94,10 +94,10 @@ export const buildServer = (state: GatewayState, onBug: OnBug): FastifyInstance 
 
 const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
   for (const path of PROXIED) {
-    app.post(path, { onRequest: admit(state, path) }, (request, reply) => {
+    app.post(path, { onRequest: admit(state, path) }, async (request, reply) => {
       const { body, ticket } = request
       if (ticket === null) throw new Error('a proxied request came in without a ticket')
-      startChat({
+      await startChat({
         state,
         ticket,
         asker: { headers: request.headers, ip: request.ip, url: request.url },

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { type Finding, findings, gatewayOf, type Parts } from '../../src/core/desired.ts'
+import { GatewaySchema } from '../../src/core/gateway-manifest.ts'
 import { InventorySchema } from '../../src/core/inventory.ts'
-import { DeploymentSchema, GatewaySchema } from '../../src/core/manifest.ts'
+import { DeploymentSchema } from '../../src/core/manifest.ts'
 import type { GpuProfile } from '../../src/core/profile.ts'
 
 const figure = { value: 1, source: 'test', verified: true }

@@ -1,8 +1,8 @@
 /** The shared table and the reservations on it, with a clock of our own and several "threads". */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { GatewaySchema } from '../../src/core/gateway-manifest.ts'
 import { type GatewayLimit, limitsOf } from '../../src/core/limits.ts'
-import { GatewaySchema } from '../../src/core/manifest.ts'
 import { LimitSlots } from '../../src/gateway/limit-slots.ts'
 import { Limits, type Reservation } from '../../src/gateway/limits.ts'
 import { goDuration, RateLimited } from '../../src/gateway/rate-limited.ts'

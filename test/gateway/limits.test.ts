@@ -1,8 +1,8 @@
 /** Limits over real sockets and threads: what passes, what is refused, and how the books end. */
 import OpenAI, { RateLimitError } from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
+import { GatewaySchema } from '../../src/core/gateway-manifest.ts'
 import { limitsOf } from '../../src/core/limits.ts'
-import { GatewaySchema } from '../../src/core/manifest.ts'
 import type { GatewayRoute } from '../../src/core/snapshot.ts'
 import {
   chunk,
