@@ -64,6 +64,7 @@ export const buildService = (
       queuedMax: settings.queuedMax,
       prefixCache: settings.prefixCache,
       priority: settings.priority,
+      newTokenRatio: settings.newTokenRatio,
     },
     cost,
   )

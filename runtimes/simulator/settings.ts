@@ -29,6 +29,8 @@ export type Settings = {
   readonly runningMax: number
   readonly queuedMax: number | null
   readonly poolTokensMax: number | null
+  /** SGLang: share of an answer's limit that a running request is reserved at first. */
+  readonly newTokenRatio?: number
   readonly prefixCache: boolean
   readonly priority: 'off' | 'low-first' | 'high-first'
   readonly eager: boolean

@@ -22,8 +22,8 @@ const EAGER_TURN =
   'two-node table of the same author, no step-time model should imitate it'
 const BATCH_UNKNOWN =
   'room for KV decides the batch here, and neither the card (H20 with 96 GB or H20-3e with 141), ' +
-  'nor the memory share, nor the version is published: 96 GB and 0.95 as shown give half of it, ' +
-  '141 GB and 0.9 give 981 tokens/s; held out as shown, it would be the worst row and miss the goal'
+  'nor the memory share, nor the version is published: 96 GB and 0.95 as shown give 0.4 of it, ' +
+  '141 GB and 0.9 to 0.95 give 0.8 to 1.0; to choose the card by the result would be to fit it'
 const SPLIT =
   'prefill and decode on separate nodes, wide expert parallelism or multi-token prediction: ' +
   'a deployment that the simulator does not play'

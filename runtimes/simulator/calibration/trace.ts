@@ -108,6 +108,7 @@ export const engineOf = (row: Row, cost: ConstructorParameters<typeof Engine>[1]
       // Prompts of these benchmarks share nothing.
       prefixCache: false,
       priority: 'off',
+      newTokenRatio: settings.newTokenRatio,
     },
     cost,
   )

@@ -2,6 +2,8 @@
  * `python3 -m sglang.launch_server …` to Settings. Unknown flags end as argparse does (exit 2),
  * contradictions as SGLang's checks do (an exception's last line, exit 1).
  */
+
+import { NEW_TOKEN_RATIO } from '../physics/admission.ts'
 import {
   type Command,
   environmentSeconds,
@@ -114,6 +116,12 @@ const unlogged = (flags: Flags): Settings['unlogged'] => {
   return { paths: [], prefixes: flags.list('--uvicorn-access-log-exclude-prefixes') }
 }
 
+/** srt/managers/scheduler_components/new_token_ratio_tracker.py */
+const newTokenRatio = (flags: Flags, { environment }: Facts): number => {
+  const base = environmentSeconds(environment.SGLANG_INIT_NEW_TOKEN_RATIO, NEW_TOKEN_RATIO)
+  return Math.min(1, base * (flags.number('--schedule-conservativeness') ?? 1))
+}
+
 const settingsOf = (flags: Flags, model: string, facts: Facts, version: string): Settings => {
   const nodes = flags.number('--nnodes') ?? 1
   const address = flags.text('--dist-init-addr')
@@ -145,6 +153,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
     runningMax: positive(flags, '--max-running-requests', 2048),
     queuedMax: flags.number('--max-queued-requests'),
     poolTokensMax: flags.number('--max-total-tokens'),
+    newTokenRatio: newTokenRatio(flags, facts),
     prefixCache: !flags.on('--disable-radix-cache'),
     priority: !priority
       ? 'off'

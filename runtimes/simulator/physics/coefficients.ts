@@ -44,18 +44,18 @@ export type Fitted = {
 }
 
 export const FITTED: Fitted = {
-  baseMs: 3.96,
-  sequenceMs: 0.134,
-  bandwidthEfficiency: 0.873,
-  expertEfficiency: 0.918,
-  computeEfficiency: 0.756,
-  expertComputeEfficiency: 0.285,
+  baseMs: 4.02,
+  sequenceMs: 0.137,
+  bandwidthEfficiency: 0.883,
+  expertEfficiency: 0.92,
+  computeEfficiency: 0.751,
+  expertComputeEfficiency: 0.288,
   eagerLayerMs: 1.8,
-  prefillLayerMs: 0.749,
-  nodeLayerMs: 0.0657,
+  prefillLayerMs: 0.776,
+  nodeLayerMs: 0.0653,
   crossLayerMs: 0.294,
-  crossH20LayerMs: 0.755,
-  crossH20ExpertShare: 0.418,
+  crossH20LayerMs: 0.754,
+  crossH20ExpertShare: 0.414,
 }
 
 /** Not fitted, no row tells them apart: half of NVLink's 450 GB/s, half of a 400 Gb/s NIC. */

@@ -4,10 +4,12 @@
  * decodes and prefill chunks in a step and preempts by recompute (vllm/v1/core/sched/scheduler.py);
  * SGLang runs prefill batches before decode batches and retracts (srt/managers/scheduler.py).
  */
+import { Admission, NEW_TOKEN_RATIO, retractionVictim } from './admission.ts'
 import { BlockPool } from './blocks.ts'
 import type { CostModel, StepLoad } from './cost.ts'
 import { WaitingQueue } from './queue.ts'
 import { type FinishReason, Sequence, type SequenceInput } from './sequence.ts'
+import { noTotals, type Totals } from './totals.ts'
 
 export type EngineConfig = {
   readonly style: 'vllm' | 'sglang'
@@ -19,17 +21,8 @@ export type EngineConfig = {
   readonly queuedMax: number | null
   readonly prefixCache: boolean
   readonly priority: 'off' | 'low-first' | 'high-first'
-}
-
-export type Totals = {
-  promptTokens: number
-  generationTokens: number
-  preemptions: number
-  prefixQueries: number
-  prefixHits: number
-  /** Prompt tokens that came from the cache at first admission. */
-  cachedTokens: number
-  steps: number
+  /** SGLang: share of an answer's limit that a running request is reserved at first. */
+  readonly newTokenRatio?: number | undefined
 }
 
 /** What a step did; arrays are reused by the next step. */
@@ -47,17 +40,11 @@ export class Engine {
   readonly pool: BlockPool
   readonly waiting: WaitingQueue
   readonly running: Sequence[] = []
-  readonly totals: Totals = {
-    promptTokens: 0,
-    generationTokens: 0,
-    preemptions: 0,
-    prefixQueries: 0,
-    prefixHits: 0,
-    cachedTokens: 0,
-    steps: 0,
-  }
+  readonly totals: Totals = noTotals()
   readonly #cost: CostModel
   readonly #batch: Sequence[] = []
+  /** SGLang's; vLLM asks for no more than the next chunk. */
+  readonly #admission: Admission | null
   readonly #load: StepLoad = {
     decodeTokens: 0,
     decodeContext: 0,
@@ -69,6 +56,8 @@ export class Engine {
   constructor(config: EngineConfig, cost: CostModel) {
     this.config = config
     this.#cost = cost
+    const ratio = config.newTokenRatio ?? NEW_TOKEN_RATIO
+    this.#admission = config.style === 'sglang' ? new Admission(ratio, config.blockTokens) : null
     this.pool = new BlockPool(Math.floor(config.poolTokens / config.blockTokens))
     const sign = config.priority === 'low-first' ? 1 : config.priority === 'high-first' ? -1 : 0
     this.waiting = new WaitingQueue((sequence) => sign * sequence.priority)
@@ -136,8 +125,9 @@ export class Engine {
       if (this.config.style === 'vllm') this.#scheduleMixed(nowMs)
       else this.#scheduleSeparate(nowMs)
       // Each round without a batch has preempted somebody: there are at most as many as run.
-      if (this.#batch.length > 0 || this.totals.preemptions === before) return
+      if (this.#batch.length > 0 || this.totals.preemptions === before) break
     }
+    if (this.running.length === 0) this.#admission?.reset()
   }
 
   /** Ends the step in flight: KV is written, tokens appear, finished sequences leave. */
@@ -201,29 +191,61 @@ export class Engine {
       budget -= want
     }
     if (budget > 0) this.#admit(nowMs, budget)
-    if (this.#batch.length > 0) return
-    for (const sequence of [...this.running]) {
-      if (sequence.state !== 'running') continue
-      const whole = sequence.tokens - sequence.computed
-      const want = Math.min(whole, this.config.batchTokensMax ?? whole)
-      while (!this.#grow(sequence, want)) {
-        const victim = this.#victim()
-        this.#preempt(victim)
-        if (victim === sequence) break
-      }
-      if (sequence.state === 'running') this.#plan(sequence, want)
+    if (this.#batch.length === 0 && this.running.length > 0) this.#decode()
+  }
+
+  /** SGLang's decode step: when blocks are short, the least done go back to the queue's end. */
+  #decode(): void {
+    const decoding = this.running.filter((sequence) => !sequence.prefilling)
+    let all = decoding.length > 0 ? decoding : [...this.running]
+    const before = this.totals.preemptions
+    while (this.#missing(all) > this.pool.free) {
+      const victim = retractionVictim(this.running)
+      if (victim === null) throw new Error('nothing runs, yet blocks are short')
+      this.#retract(victim)
+      all = all.filter((sequence) => sequence !== victim)
     }
+    if (this.totals.preemptions > before) this.#admission?.retracted(all)
+    else this.#admission?.decay()
+    for (const sequence of all) {
+      const want = this.#want(sequence)
+      if (this.#grow(sequence, want)) this.#plan(sequence, want)
+    }
+  }
+
+  #want(sequence: Sequence): number {
+    const whole = sequence.tokens - sequence.computed
+    return Math.min(whole, this.config.batchTokensMax ?? whole)
+  }
+
+  /** Blocks that these need for their next step and do not hold. */
+  #missing(all: readonly Sequence[]): number {
+    let blocks = 0
+    for (const sequence of all) {
+      const tokens = sequence.computed + this.#want(sequence)
+      blocks += Math.ceil(tokens / this.config.blockTokens) - sequence.blocks.length
+    }
+    return blocks
   }
 
   /** Waiting requests, in order, while slots, tokens and blocks last. */
   #admit(nowMs: number, budgetTokens: number): void {
+    const admission = this.#admission
+    if (admission?.shut === true && this.config.priority === 'off') return
     let budget = budgetTokens
+    let promised: number | null = null
     while (budget > 0 && this.running.length < this.config.runningMax) {
       const sequence = this.waiting.peek()
       if (sequence === null) return
+      promised ??= admission?.promised(this.running) ?? 0
       this.#claimPrefix(sequence)
-      const want = Math.min(sequence.tokens - sequence.computed, budget)
-      if (this.#reserved(sequence, want) || !this.#grow(sequence, want)) {
+      const whole = sequence.tokens - sequence.computed
+      const want = Math.min(whole, budget)
+      const free = this.pool.free * this.config.blockTokens - promised
+      const alone = this.running.length === 0
+      const room = alone || (admission?.hasRoom(sequence, free) ?? true)
+      if (!room || !this.#grow(sequence, want)) {
+        if (admission !== null) admission.shut = !alone
         this.#drop(sequence)
         return
       }
@@ -238,14 +260,8 @@ export class Engine {
       this.running.push(sequence)
       this.#plan(sequence, want)
       budget -= want
+      promised += admission?.promise(sequence) ?? 0
     }
-  }
-
-  /** SGLang admits only with room for a share of the answer (`new_token_ratio`, 0.7 at first). */
-  #reserved(sequence: Sequence, want: number): boolean {
-    if (this.config.style === 'vllm' || this.running.length === 0) return false
-    const ahead = 0.1 * Math.min(sequence.maxTokens - sequence.produced, 4096)
-    return want + ahead > this.pool.free * this.config.blockTokens
   }
 
   /** Finds as much of the known tokens in the cache as there is; one token is always computed. */
@@ -310,14 +326,24 @@ export class Engine {
   }
 
   #preempt(sequence: Sequence): void {
+    const planned = this.#batch.indexOf(sequence)
+    if (planned >= 0) this.#unplan(planned, sequence)
+    this.#putBack(sequence)
+    this.waiting.unshift(sequence)
+  }
+
+  /** As `preempt`, but it waits its turn again. */
+  #retract(sequence: Sequence): void {
+    this.#putBack(sequence)
+    this.waiting.push(sequence)
+  }
+
+  #putBack(sequence: Sequence): void {
     this.totals.preemptions += 1
     sequence.preemptions += 1
     this.#leave(sequence)
-    const planned = this.#batch.indexOf(sequence)
-    if (planned >= 0) this.#unplan(planned, sequence)
     this.#drop(sequence)
     sequence.state = 'waiting'
-    this.waiting.unshift(sequence)
   }
 
   #unplan(index: number, sequence: Sequence): void {
@@ -345,7 +371,9 @@ export class Engine {
 
   #leave(sequence: Sequence): void {
     const index = this.running.indexOf(sequence)
-    if (index >= 0) this.running.splice(index, 1)
+    if (index < 0) return
+    this.running.splice(index, 1)
+    if (this.#admission !== null) this.#admission.shut = false
   }
 
   #end(sequence: Sequence, reason: FinishReason, nowMs: number): void {

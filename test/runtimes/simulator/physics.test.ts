@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { readSglang } from '../../../runtimes/simulator/flags/sglang.ts'
 import { readVllm } from '../../../runtimes/simulator/flags/vllm.ts'
 import { planMemory } from '../../../runtimes/simulator/memory.ts'
+import { Admission } from '../../../runtimes/simulator/physics/admission.ts'
 import { BlockPool } from '../../../runtimes/simulator/physics/blocks.ts'
 import { Engine, type EngineConfig } from '../../../runtimes/simulator/physics/engine.ts'
 import type { Sequence } from '../../../runtimes/simulator/physics/sequence.ts'
@@ -223,6 +224,74 @@ describe('the step loop', () => {
       for (const priority of [0, 5, -1]) engine.add({ ...ask(10, 2), priority }, 0)
       expect(run(engine).map(({ priority }) => priority)).toEqual(expected)
     }
+  })
+})
+
+describe('SGLang lets in what will have room for its answer', () => {
+  const sglang = (over: Partial<EngineConfig> = {}) =>
+    new Engine(config({ style: 'sglang', batchTokensMax: 1000, prefixCache: false, ...over }), FLAT)
+
+  test('a newcomer needs all that it asks for, those that run a share that falls from 0.7', () => {
+    const engine = sglang({ poolTokens: 3200, runningMax: 64 })
+    for (let salt = 0; salt < 20; salt += 1) engine.add(ask(16, 1000, salt), 0)
+    run1(engine)
+    // 16 + 1000 + a page each of 3200: the fourth would leave less than it asks for.
+    expect(engine.running.length).toBe(3)
+    const counts: number[] = []
+    run(engine, () => counts.push(engine.running.length))
+    // Nobody is let in before one leaves, though the ratio falls: a third of what vLLM runs.
+    expect(Math.max(...counts)).toBe(3)
+    expect(engine.waiting.size).toBe(0)
+  })
+
+  test('--schedule-conservativeness keeps more free', () => {
+    const letIn = (newTokenRatio: number): number => {
+      const engine = sglang({ poolTokens: 4000, runningMax: 64, newTokenRatio })
+      for (let salt = 0; salt < 3; salt += 1) engine.add(ask(16, 1000, salt), 0)
+      run1(engine)
+      for (let salt = 3; salt < 9; salt += 1) engine.add(ask(16, 1000, salt), 0)
+      run1(engine)
+      return engine.running.length
+    }
+    expect([letIn(0), letIn(0.3), letIn(1)]).toEqual([6, 5, 3])
+  })
+
+  test('no answer is reserved more than 4096 tokens', () => {
+    const engine = sglang({ poolTokens: 20_000, runningMax: 64 })
+    for (let salt = 0; salt < 9; salt += 1) engine.add(ask(16, 19_000, salt), 0)
+    run1(engine)
+    expect(engine.running.length).toBe(4)
+  })
+
+  test('retraction: the least done goes to the end of the queue, and all come through', () => {
+    const engine = sglang({ poolTokens: 320, newTokenRatio: 0 })
+    const first = engine.add(ask(16, 250, 0), 0)
+    run1(engine)
+    for (let step = 0; step < 20; step += 1) run1(engine)
+    const second = engine.add(ask(16, 200, 1), 0)
+    run1(engine)
+    const third = engine.add(ask(16, 50, 2), 0)
+    run(engine)
+    expect([first, second, third].map((one) => one?.produced)).toEqual([250, 200, 50])
+    expect(first?.preemptions).toBe(0)
+    expect(second?.preemptions).toBeGreaterThan(0)
+    expect(engine.pool.used).toBe(0)
+  })
+
+  test('the ratio: 600 decode steps to 0.14 of itself, less after a retraction, anew when idle', () => {
+    const admission = new Admission(0.7, 16)
+    for (let step = 0; step < 300; step += 1) admission.decay()
+    expect(admission.ratio).toBeCloseTo((0.7 + 0.098) / 2, 6)
+    for (let step = 0; step < 400; step += 1) admission.decay()
+    expect(admission.ratio).toBeCloseTo(0.098, 9)
+    const engine = sglang({ poolTokens: 4096 })
+    for (let salt = 0; salt < 2; salt += 1) engine.add(ask(16, 1000, salt), 0)
+    for (let step = 0; step < 101; step += 1) run1(engine)
+    admission.retracted(engine.running)
+    // 101 tokens done and 20 granted of 1000, each of two.
+    expect(admission.ratio).toBeCloseTo(242 / 2001, 9)
+    admission.reset()
+    expect(admission.ratio).toBe(0.7)
   })
 })
 
