@@ -62,6 +62,7 @@ export class Played {
         queuedMax: null,
         prefixCache: true,
         priority: settings.priority,
+        newTokenRatio: settings.newTokenRatio,
       },
       { stepMs: () => 10, busyRatio: 1 },
     )
