@@ -6,8 +6,8 @@
 export const ERRORS = {
   // Requests to the gateway and the admin API
   invalid_request: { status: 400, type: 'invalid_request_error', retryable: false },
-  invalid_api_key: { status: 401, type: 'authentication_error', retryable: false },
-  model_not_allowed: { status: 403, type: 'permission_error', retryable: false },
+  invalid_api_key: { status: 401, type: 'invalid_request_error', retryable: false },
+  model_not_allowed: { status: 403, type: 'invalid_request_error', retryable: false },
   admin_required: { status: 403, type: 'permission_error', retryable: false },
   host_not_allowed: { status: 403, type: 'permission_error', retryable: false },
   not_found: { status: 404, type: 'invalid_request_error', retryable: false },
@@ -17,7 +17,7 @@ export const ERRORS = {
   conflict: { status: 409, type: 'invalid_request_error', retryable: false },
   body_too_large: { status: 413, type: 'invalid_request_error', retryable: false },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', retryable: false },
-  rate_limit_exceeded: { status: 429, type: 'rate_limit_error', retryable: true },
+  rate_limit_exceeded: { status: 429, type: 'requests', retryable: true },
   internal_error: { status: 500, type: 'server_error', retryable: false },
   upstream_error: { status: 502, type: 'server_error', retryable: true },
   upstream_invalid: { status: 502, type: 'server_error', retryable: true },

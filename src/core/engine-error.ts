@@ -74,7 +74,7 @@ const shaped = (engineStatus: number, details: Details): EngineError => {
     return ours(502, 'upstream_invalid', `the engine answered ${engineStatus}: ${message}`)
   }
   const textual = typeof details.code === 'string' && !/^\d*$/.test(details.code)
-  const code = textual ? String(details.code) : engineStatus >= 500 ? 'upstream_error' : null
+  const code = textual ? String(details.code) : codeOfStatus(engineStatus)
   const error = { message, type: typeOfStatus(engineStatus), param: details.param, code }
   const retryAfterSeconds = engineStatus === 429 || engineStatus === 503 ? 1 : null
   return { status: engineStatus, body: { error }, retryAfterSeconds }
@@ -86,8 +86,15 @@ const ours = (status: number, code: string, message: string): EngineError => {
   return { status, body: { error }, retryAfterSeconds: null }
 }
 
+/** For an engine that gives none. OpenAI has none for most mistakes in a request either. */
+const codeOfStatus = (status: number): string | null => {
+  if (status === 429) return 'rate_limit_exceeded'
+  return status >= 500 ? 'upstream_error' : null
+}
+
 const typeOfStatus = (status: number): string => {
-  if (status === 429) return 'rate_limit_error'
+  // OpenAI's type of a 429 is what there was too much of; engines count requests only.
+  if (status === 429) return 'requests'
   return status >= 500 ? 'server_error' : INVALID
 }
 

@@ -1,6 +1,7 @@
 /** A refusal by a limit, and what the `x-ratelimit` headers say (gateways.md 5.2, 5.3). */
 import type { GatewayLimit } from '../core/limits.ts'
 import { PenstockError } from '../errors.ts'
+import { retryHeaders } from './retry-after.ts'
 
 export type Standing = {
   readonly limit: GatewayLimit
@@ -8,9 +9,6 @@ export type Standing = {
   /** Until nothing is owed. */
   readonly resetMs: number
 }
-
-/** The SDKs wait for as long as 60 s; beyond, they would hammer on at their own pace. */
-const WAIT_MAX_MS = 60_000
 
 export class RateLimited extends PenstockError {
   readonly limit: GatewayLimit
@@ -32,13 +30,7 @@ export class RateLimited extends PenstockError {
   }
 
   headers(): Record<string, string | number> {
-    const headers: Record<string, string | number> = {
-      ...standingHeaders(this.standings),
-      'retry-after': Math.ceil(this.waitMs / 1000),
-      'retry-after-ms': this.waitMs,
-    }
-    if (this.waitMs > WAIT_MAX_MS) headers['x-should-retry'] = 'false'
-    return headers
+    return { ...standingHeaders(this.standings), ...retryHeaders(this.waitMs) }
   }
 }
 

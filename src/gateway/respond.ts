@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { EngineError } from '../core/engine-error.ts'
 import { type ErrorBody, type ErrorCode, errorBody, PenstockError } from '../errors.ts'
 import { RateLimited } from './rate-limited.ts'
+import { type Backoff, retryHeaders } from './retry-after.ts'
 
 export type Headers = Readonly<Record<string, string | number>>
 export type Failure = {
@@ -85,20 +86,27 @@ export const failureOf = (error: unknown): Failure => {
   return {
     status,
     body: errorBody(code, message, place.param),
-    headers: { ...HEADERS[code], ...retryHeaders(RETRY_AFTER_SECONDS[code] ?? null) },
+    headers: { ...HEADERS[code], ...retryIn(RETRY_AFTER_SECONDS[code] ?? null) },
     reason: code,
   }
 }
 
-export const failureOfEngine = ({ status, body, retryAfterSeconds }: EngineError): Failure => ({
-  status,
-  body,
-  headers: retryHeaders(retryAfterSeconds),
-  reason: body.error.code ?? body.error.type,
-})
+/** `backoff`: what the engine itself says about trying again; it knows better than we do. */
+export const failureOfEngine = (error: EngineError, backoff: Backoff | null = null): Failure => {
+  const { status, body, retryAfterSeconds } = error
+  const asked = backoff?.waitMs ?? null
+  const headers = asked === null ? retryIn(retryAfterSeconds) : retryHeaders(asked)
+  const shouldRetry = backoff?.shouldRetry ?? null
+  return {
+    status,
+    body,
+    headers: shouldRetry === null ? headers : { ...headers, 'x-should-retry': shouldRetry },
+    reason: body.error.code ?? body.error.type,
+  }
+}
 
-const retryHeaders = (seconds: number | null): Headers =>
-  seconds === null ? {} : { 'retry-after': seconds, 'retry-after-ms': seconds * 1000 }
+const retryIn = (seconds: number | null): Headers =>
+  seconds === null ? {} : retryHeaders(seconds * 1000)
 
 /** How long and how much of an oversized upload is thrown away so that its sender reads why. */
 const LINGER_MS = 10_000

@@ -9,6 +9,7 @@ import { ABORTED, type Ending, endingOfBody } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
+import { type Backoff, backoffOf } from './retry-after.ts'
 
 /** A batch of embeddings takes a few MiB; more is passed on as it comes. */
 const HELD_BYTES_MAX = 16 * 1024 * 1024
@@ -22,6 +23,7 @@ export class WholeAnswer implements Answer {
   #status = 0
   #contentType = 'application/json'
   #contentLength: string | undefined
+  #backoff: Backoff | null = null
   #chunks: Buffer[] = []
   #size = 0
   #flowing = false
@@ -38,6 +40,7 @@ export class WholeAnswer implements Answer {
     this.#status = status
     this.#contentType = headers['content-type'] ?? this.#contentType
     this.#contentLength = headers['content-length']
+    if (status !== 200) this.#backoff = backoffOf(headers, Date.now())
   }
 
   data(chunk: Buffer): void {
@@ -54,7 +57,8 @@ export class WholeAnswer implements Answer {
   end(): void {
     const { res } = this.#line
     if (this.#status !== 200) {
-      this.#refused(failureOfEngine(engineError(this.#status, this.#body().toString())))
+      const error = engineError(this.#status, this.#body().toString())
+      this.#refused(failureOfEngine(error, this.#backoff))
       return
     }
     if (this.#flowing) {
