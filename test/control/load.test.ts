@@ -388,7 +388,7 @@ describe('hostile text', () => {
     const issues = said(load(`nodes:\n${many.join('')}`, MANIFEST, 'kind: Gateway\nx: 1\n'))
     expect(issues.length).toBeLessThanOrEqual(200)
     expect(issues).toContain(
-      'manifests/1.yaml:2:1: x: unknown key; known here: kind, routes, maxBody or keepAlive',
+      'manifests/1.yaml:2:1: x: unknown key; known here: kind, routes, consumers, backends, maxBody or keepAlive',
     )
   })
 })
