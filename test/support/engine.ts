@@ -10,6 +10,8 @@ export type Step =
   | { readonly reset: true }
   /** Waits until the client goes away. */
   | { readonly hang: true }
+  /** Waits for something outside the engine. */
+  | { readonly until: () => Promise<void> }
 
 export type Script = {
   readonly status?: number
@@ -130,6 +132,7 @@ const play = async (res: ServerResponse, script: Script): Promise<void> => {
     if (res.destroyed) return
     if ('send' in step) await written(res, step.send)
     else if ('waitMs' in step) await wait(step.waitMs)
+    else if ('until' in step) await step.until()
     else if ('reset' in step) {
       res.socket?.resetAndDestroy()
       return
