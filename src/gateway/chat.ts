@@ -128,7 +128,13 @@ const edited = (body: Uint8Array, { ask, route, usage }: Editing): Uint8Array =>
 const refusedParam = (param: string | null) => (param === null ? {} : { param })
 
 const choose = ({ counts }: GatewayState, route: GatewayRoute): Target => {
-  const target = pickTarget(route.targets, (slot) => counts.inFlight(slot), Math.random())
+  const target = pickTarget({
+    targets: route.targets,
+    policy: route.policy,
+    inFlightOf: (slot) => counts.inFlight(slot),
+    random: Math.random(),
+    nowMs: Date.now(),
+  })
   if (target !== null) return target
   const why = route.why === '' ? 'no replica is ready' : route.why
   throw new PenstockError('model_unavailable', `${route.model} is not available: ${why}`, {

@@ -208,7 +208,14 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
     if (diedAfterReuse(error)) return same
     if (!CONNECT_CODES.has(codeOf(error))) return null
     const { counts } = this.#state
-    return pickTarget(current, (slot) => counts.inFlight(slot), Math.random(), target.id)
+    return pickTarget({
+      targets: current,
+      policy: this.route.policy,
+      inFlightOf: (slot) => counts.inFlight(slot),
+      random: Math.random(),
+      nowMs: Date.now(),
+      exclude: new Set([target.id]),
+    })
   }
 
   #failureOf(error: Error): PenstockError {

@@ -1,8 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { loadOf, pickTarget } from '../../src/core/balance.ts'
 import { engineError, engineErrorEvent } from '../../src/core/engine-error.ts'
-import type { Target } from '../../src/core/snapshot.ts'
 import { SseScanner } from '../../src/core/sse.ts'
 import { endingOfBody, hasToken, StreamWatch, usageOf } from '../../src/core/usage.ts'
 import { chunk, DONE, usageChunk } from '../support/engine.ts'
@@ -182,52 +180,5 @@ describe('engine errors', () => {
         },
       ),
     )
-  })
-})
-
-describe('balance', () => {
-  const target = (slot: number, more: Partial<Target> = {}): Target => ({
-    id: `r${slot}`,
-    url: `http://127.0.0.1:${slot + 1}`,
-    slot,
-    state: 'ready',
-    requestsRunning: null,
-    requestsWaiting: null,
-    kvCacheUsageRatio: null,
-    ...more,
-  })
-  const idle = () => 0
-
-  test('none ready, one ready, draining ones and the excluded one are left out', () => {
-    expect(pickTarget([], idle, 0.5)).toBe(null)
-    expect(pickTarget([target(0, { state: 'draining' })], idle, 0.5)).toBe(null)
-    expect(pickTarget([target(0), target(1, { state: 'draining' })], idle, 0.9)?.id).toBe('r0')
-    expect(pickTarget([target(0)], idle, 0.5, 'r0')).toBe(null)
-  })
-
-  test('the less loaded of the two that are drawn, never the most loaded of all', () => {
-    const targets = [0, 1, 2, 3, 4].map((slot) => target(slot))
-    fc.assert(
-      fc.property(fc.double({ min: 0, max: 1, noNaN: true }), fc.nat(4), (random, busiest) => {
-        const picked = pickTarget(targets, (slot) => (slot === busiest ? 9 : 1), random)
-        expect(picked?.slot).not.toBe(busiest)
-      }),
-    )
-  })
-
-  test('equal loads are shared evenly', () => {
-    const targets = [0, 1, 2].map((slot) => target(slot))
-    const counts = [0, 0, 0]
-    for (let draw = 0; draw < 600; draw += 1) {
-      const slot = pickTarget(targets, idle, draw / 600)?.slot ?? -1
-      counts[slot] = (counts[slot] ?? 0) + 1
-    }
-    expect(counts).toEqual([200, 200, 200])
-  })
-
-  test('waiting requests weigh double; an unknown signal is not an idle engine', () => {
-    expect(loadOf(target(0, { requestsRunning: 4, requestsWaiting: 3 }), () => 2)).toBe(10)
-    expect(loadOf(target(0, { requestsRunning: 4, requestsWaiting: 0 }), () => 6)).toBe(6)
-    expect(loadOf(target(0), () => 5)).toBe(5)
   })
 })
