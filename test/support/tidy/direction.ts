@@ -54,7 +54,7 @@ const HOMES: Readonly<Record<string, RegExp>> = {
   yaml: /^src\/control\//,
   kysely: /^src\/store\//,
   pg: /^src\/store\//,
-  ioredis: /^src\/store\//,
+  ioredis: /^src\/gateway\/redis[\w-]*\.ts$/,
   jose: /^src\/gateway\//,
   pino: /^src\/(main\.ts$|cli\/|log\.ts$)/,
   commander: /^src\/(main\.ts$|cli\/)/,
