@@ -5,7 +5,12 @@
  */
 import assert from 'node:assert'
 import { chmodSync, closeSync, openSync } from 'node:fs'
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import {
+  DatabaseSync,
+  type SQLInputValue,
+  type SQLOutputValue,
+  type StatementSync,
+} from 'node:sqlite'
 import { type CompiledQuery, Kysely, SqliteDialect, type SqliteStatement } from 'kysely'
 import { PenstockError } from '../errors.ts'
 import { guarded } from './failure.ts'
@@ -13,6 +18,9 @@ import type { Tables } from './tables.ts'
 
 /** Another program may hold the file for a moment: a backup, the sqlite3 shell. */
 const BUSY_TIMEOUT_MS = 5000
+const STATEMENTS_MAX = 64
+
+export type Written = { readonly lastRowId: number; readonly changes: number }
 
 type Compilable = { compile(): CompiledQuery<unknown> }
 
@@ -28,6 +36,7 @@ export class Database {
   readonly path: string
   readonly query: Kysely<Tables>
   readonly #connection: DatabaseSync
+  readonly #statements = new Map<string, StatementSync>()
 
   /** Opens or creates the file (mode 0600) and checks it. Throws store_failed. */
   constructor(path: string) {
@@ -44,23 +53,36 @@ export class Database {
     guarded(this.path, () => this.#connection.exec(sql))
   }
 
+  /** A pure function for use in SQL. */
+  define(name: string, work: (...values: readonly SQLOutputValue[]) => SQLInputValue): void {
+    this.#connection.function(name, { deterministic: true, varargs: true }, work)
+  }
+
   /** The one number that a query yields. */
-  number(sql: string): number {
-    const row = guarded(this.path, () => this.#connection.prepare(sql).get())
+  number(sql: string, parameters: readonly unknown[] = []): number {
+    const row = guarded(this.path, () => this.#prepared(sql).get(...parameters.map(input)))
     const value = Object.values(row ?? {})[0]
     assert(typeof value === 'number', `no number: ${sql}`)
     return value
   }
 
-  write(sql: string, parameters: readonly unknown[]): { readonly lastRowId: number } {
-    const done = guarded(this.path, () =>
-      this.#connection.prepare(sql).run(...parameters.map(input)),
-    )
-    return { lastRowId: Number(done.lastInsertRowid) }
+  write(sql: string, parameters: readonly unknown[]): Written {
+    const done = guarded(this.path, () => this.#prepared(sql).run(...parameters.map(input)))
+    return { lastRowId: Number(done.lastInsertRowid), changes: Number(done.changes) }
+  }
+
+  /** Statements that are written again and again are prepared once. */
+  #prepared(sql: string): StatementSync {
+    const known = this.#statements.get(sql)
+    if (known !== undefined) return known
+    if (this.#statements.size >= STATEMENTS_MAX) this.#statements.clear()
+    const statement = this.#connection.prepare(sql)
+    this.#statements.set(sql, statement)
+    return statement
   }
 
   /** Runs an insert, update or delete that kysely built. */
-  run(query: Compilable): { readonly lastRowId: number } {
+  run(query: Compilable): Written {
     const { sql, parameters } = query.compile()
     return this.write(sql, parameters)
   }
@@ -80,6 +102,7 @@ export class Database {
   }
 
   async close(): Promise<void> {
+    this.#statements.clear()
     await this.query.destroy()
     guarded(this.path, () => this.#connection.close())
   }

@@ -6,14 +6,20 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../clock.ts'
 import type { CreatedKey, InputFiles, KeyRequest, KeyRole, KeyView } from '../core/admin.ts'
+import type { CostRow } from '../core/cost.ts'
+import type { EngineRun, TokenPair } from '../core/reconcile.ts'
 import type { FinishedRequest, GatewayKey } from '../core/snapshot.ts'
+import type { UsageAsk, UsageRow } from '../core/usage-report.ts'
+import { costRows, costsUntilMs, type Days, recordCosts } from './costs.ts'
 import { type Desired, loadDesired, saveDesired } from './desired.ts'
 import { guarded } from './failure.ts'
 import { Keys } from './keys.ts'
 import { takeLock } from './lock.ts'
 import { migrate } from './migrations.ts'
-import { REQUESTS_MAX, recentRequests, recordRequests } from './requests.ts'
+import { defineFingerprint, REQUESTS_MAX, recentRequests, recordRequests } from './requests.ts'
+import { countProbe, type KeptRun, keptRuns, saveRuns } from './runs.ts'
 import { Database } from './sqlite.ts'
+import { usageRows } from './usage.ts'
 
 const AUDIT_MAX = 10_000
 const AUDIT_TEXT_MAX = 4000
@@ -38,10 +44,21 @@ export type Store = {
   /** Returns the generation. An inventory of null keeps the one saved last. */
   saveDesired(files: InputFiles, rehearsal: boolean): number
   loadDesired(): Promise<Desired | null>
-  /** In one transaction; the same request twice is kept once. */
+  /** In one transaction; the same request twice is kept, and counted, once. */
   recordRequests(requests: readonly FinishedRequest[]): void
   /** Newest first. */
   recentRequests(limit: number): Promise<readonly FinishedRequest[]>
+  /** Sums by day, deployment and the dimensions asked for. Throws invalid_request: too many. */
+  usage(ask: UsageAsk): Promise<readonly UsageRow[]>
+  /** Adds what the machines cost; all of it up to `untilMs` (epoch) is then written down. */
+  recordCosts(rows: readonly CostRow[], untilMs: number): void
+  costs(days: Days): Promise<readonly CostRow[]>
+  /** Null: no cost was ever written down. */
+  costsUntilMs(): number | null
+  saveRuns(runs: readonly EngineRun[]): void
+  countProbe(run: Pick<EngineRun, 'replica' | 'run'>, tokens: TokenPair): void
+  /** By replica, newest run first, with what finished requests added up to in each. */
+  runs(): Promise<readonly KeptRun[]>
   audit(who: string, what: string, detail: string): void
   /** Newest first. */
   auditLog(limit: number): Promise<readonly AuditEntry[]>
@@ -65,6 +82,7 @@ export const openStore = async (options: StoreOptions): Promise<Store> => {
     const database = new Database(join(home, 'penstock.db'))
     try {
       migrate(database, clock.now())
+      defineFingerprint(database)
       return await build(database, options, release)
     } catch (error) {
       await database.close()
@@ -99,6 +117,13 @@ const build = async (
     loadDesired: () => loadDesired(database),
     recordRequests: (requests) => recordRequests(database, requests, requestsMax),
     recentRequests: (limit) => recentRequests(database, limit),
+    usage: (ask) => usageRows(database, ask),
+    recordCosts: (rows, untilMs) => recordCosts(database, rows, untilMs),
+    costs: (days) => costRows(database, days),
+    costsUntilMs: () => costsUntilMs(database),
+    saveRuns: (runs) => saveRuns(database, runs),
+    countProbe: (run, tokens) => countProbe(database, run, tokens),
+    runs: () => keptRuns(database),
     audit: (who, what, detail) => audit(database, { atMs: clock.now(), who, what, detail }),
     auditLog: (limit) => auditLog(database, limit),
     close: async () => {
