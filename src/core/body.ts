@@ -5,6 +5,8 @@
  * a tracked key may appear once only, and keys are compared after their escapes are decoded.
  */
 
+import { CHAT, type Protocol } from './protocol.ts'
+
 export type Range = { readonly start: number; readonly end: number }
 
 /** Top-level keys whose place is remembered. */
@@ -14,10 +16,12 @@ export const TRACKED = [
   'stream_options',
   'max_tokens',
   'max_completion_tokens',
+  'max_output_tokens',
   'n',
   'best_of',
   'user',
   'priority',
+  'previous_response_id',
 ] as const
 export type TrackedKey = (typeof TRACKED)[number]
 
@@ -95,11 +99,13 @@ export type Ask = {
   readonly choices: number
   /** Where the object begins: a byte order mark before it is not sent on. */
   readonly start: number
-  /** The larger of `max_tokens` and `max_completion_tokens`; null: neither is a number. */
+  /** The largest of the protocol's caps, such as `max_tokens`; null: none is a number. */
   readonly maxTokens: number | null
   /** Answers that the engine computes: the larger of `n` and `best_of`, 1 to SEQUENCES_MAX. */
   readonly sequences: number
   readonly usage: UsageAsk
+  /** `previous_response_id`: an answer that one replica keeps. */
+  readonly previous: string | null
 }
 
 /** What the client wants to hear of usage in a stream. */
@@ -112,8 +118,13 @@ export type UsageAsk = {
   readonly each: boolean
 }
 
+export type Unreadable = { readonly message: string; readonly param: string | null }
+
 /** What the gateway needs to know of a request, or why it is refused. */
-export const readAsk = (bytes: Uint8Array): Ask | { message: string; param: string | null } => {
+export const readAsk = (
+  bytes: Uint8Array,
+  protocol: Pick<Protocol, 'caps' | 'events'> = CHAT,
+): Ask | Unreadable => {
   const scan = scanBody(bytes)
   if (!scan.ok) return { message: scan.message, param: scan.param }
   const { model: modelRange, stream: streamRange, n } = scan.fields
@@ -125,15 +136,18 @@ export const readAsk = (bytes: Uint8Array): Ask | { message: string; param: stri
   const stream = streamRange === undefined ? false : (valueAt(bytes, streamRange) ?? false)
   if (typeof stream !== 'boolean') return { message: 'stream must be a boolean', param: 'stream' }
   const choices = n === undefined ? 1 : valueAt(bytes, n)
+  const { previous_response_id: before } = scan.fields
+  const previous = before === undefined ? null : valueAt(bytes, before)
   return {
     model,
     modelRange,
-    stream,
+    stream: stream && protocol.events !== null,
     choices: typeof choices === 'number' ? choices : 1,
     start: scan.start,
-    maxTokens: maxTokensOf(bytes, scan.fields),
+    maxTokens: maxTokensOf(bytes, protocol.caps, scan.fields),
     sequences: sequencesOf(bytes, scan.fields),
     usage: usageAskOf(bytes, scan.fields.stream_options),
+    previous: typeof previous === 'string' ? previous : null,
   }
 }
 
@@ -146,8 +160,13 @@ const sequencesOf = (bytes: Uint8Array, { n, best_of: bestOf }: Fields<TrackedKe
   return Math.min(SEQUENCES_MAX, Math.max(1, ...whole))
 }
 
-const maxTokensOf = (bytes: Uint8Array, fields: Fields<TrackedKey>): number | null => {
-  const caps = [fields.max_tokens, fields.max_completion_tokens]
+const maxTokensOf = (
+  bytes: Uint8Array,
+  keys: readonly TrackedKey[],
+  fields: Fields<TrackedKey>,
+): number | null => {
+  const caps = keys
+    .map((key) => fields[key])
     .map((range) => (range === undefined ? null : valueAt(bytes, range)))
     .filter((cap) => typeof cap === 'number' && Number.isSafeInteger(cap) && cap > 0)
     .map(Number)

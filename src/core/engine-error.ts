@@ -108,7 +108,8 @@ const detailsOf = (text: string): Details => {
   const body = record(parsed(text))
   if (body === null) return plain(text)
   if (typeof body.error === 'string') return { ...plain(body.error), code: codeOf(body.code) }
-  const error = record(body.error) ?? body
+  const failed = record(record(body.response)?.error)
+  const error = record(body.error) ?? failed ?? body
   const message = string(error.message) ?? detailText(body.detail)
   if (message === null || message === '') return plain(text)
   return {

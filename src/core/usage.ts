@@ -5,6 +5,7 @@
  * and then the usage right before [DONE]; engines.md 5.1).
  */
 import { type Range, scanObject, valueAt } from './body.ts'
+import { CHAT, type FinishField, type Protocol } from './protocol.ts'
 import { fieldsOf, type SseEvent } from './sse.ts'
 
 export type Usage = {
@@ -18,6 +19,17 @@ export type Ending = { readonly finishReason: string | null; readonly usage: Usa
 
 export type EventKind = 'token' | 'done' | 'error' | 'other'
 
+/** One stream, watched: whatever its protocol, the gateway asks these. */
+export type Watch = {
+  /** What kind of event this is. May keep a reference to its bytes. */
+  see(bytes: Uint8Array, event: SseEvent): EventKind
+  ending(): Ending
+  /** The id under which the engine keeps the answer; null: none seen, or the API has none. */
+  readonly id: string | null
+  /** `sequence_number` of the newest event; null where events are not numbered. */
+  readonly sequence: number | null
+}
+
 const decoder = new TextDecoder()
 /** How an ordinary chunk of either engine begins. */
 const ORDINARY = [...'data: {"id":"'].map((character) => character.charCodeAt(0))
@@ -25,7 +37,10 @@ const ORDINARY = [...'data: {"id":"'].map((character) => character.charCodeAt(0)
 const PARSED_BYTES_MAX = 16_384
 const CHOICES_BYTES_MAX = 262_144
 
-export class StreamWatch {
+/** Watches chat and completions. */
+export class StreamWatch implements Watch {
+  readonly id = null
+  readonly sequence = null
   #firstTokenSeen = false
   #last: Uint8Array | null = null
   #beforeLast: Uint8Array | null = null
@@ -73,33 +88,75 @@ export class StreamWatch {
 export const ABORTED = 'abort'
 
 /** Finish reason and usage of a whole JSON answer; nulls when it has none or is not JSON. */
-export const endingOfBody = (bytes: Uint8Array): Ending => {
+export const endingOfBody = (
+  bytes: Uint8Array,
+  { finish }: Pick<Protocol, 'finish'> = CHAT,
+  engine = '',
+): Ending => {
   if (bytes.length <= PARSED_BYTES_MAX) {
-    const value = parsed(bytes)
-    return { finishReason: finishReasonOf(value), usage: usageOf(record(value)?.usage) }
+    const value = record(parsed(bytes))
+    return { finishReason: finishOf(finish, value), usage: usageOf(value?.usage, engine) }
   }
-  const scan = scanObject(bytes, ['usage', 'choices'])
+  const scan = scanObject(bytes, ['usage', ...FINISH_KEYS])
   if (!scan.ok) return { finishReason: null, usage: null }
-  const { usage, choices } = scan.fields
-  const small = choices !== undefined && choices.end - choices.start <= CHOICES_BYTES_MAX
+  const { usage } = scan.fields
+  const said = FINISH_KEYS.flatMap((key): [string, unknown][] => {
+    const range = scan.fields[key]
+    const small = range !== undefined && range.end - range.start <= CHOICES_BYTES_MAX
+    return small ? [[key, valueAt(bytes, range)]] : []
+  })
   return {
-    finishReason: small ? finishReasonOf({ choices: valueAt(bytes, choices) }) : null,
-    usage: usage === undefined ? null : usageAt(bytes, usage),
+    finishReason: finishOf(finish, Object.fromEntries(said)),
+    usage: usage === undefined ? null : usageAt(bytes, usage, engine),
   }
 }
 
-const usageAt = (bytes: Uint8Array, range: Range): Usage | null => usageOf(valueAt(bytes, range))
+/** The id of a whole answer; null: it has none. */
+export const idOfBody = (bytes: Uint8Array): string | null => {
+  const scan = scanObject(bytes, ['id'])
+  const range = scan.ok ? scan.fields.id : undefined
+  const id = range === undefined ? null : valueAt(bytes, range)
+  return typeof id === 'string' ? id : null
+}
 
-/** OpenAI's usage object, with SGLang's top-level `reasoning_tokens` (engines.md 5.1). */
-export const usageOf = (value: unknown): Usage | null => {
+const FINISH_KEYS = ['choices', 'stop_reason', 'status', 'incomplete_details'] as const
+
+/** Why an answer ended, in the field where its API says so. ABORTED: it is not whole. */
+export const finishOf = (
+  field: FinishField,
+  value: Readonly<Record<string, unknown>> | null,
+): string | null => {
+  if (value === null || field === 'none') return null
+  if (field === 'choices') return finishReasonOf(value)
+  if (field === 'stop_reason') {
+    // vLLM has no word of Anthropic's for an answer that it gave up, and says null.
+    return value.stop_reason === null ? ABORTED : textOrNull(value.stop_reason)
+  }
+  if (value.status === 'cancelled') return ABORTED
+  return textOrNull(record(value.incomplete_details)?.reason) ?? textOrNull(value.status)
+}
+
+const usageAt = (bytes: Uint8Array, range: Range, engine: string): Usage | null =>
+  usageOf(valueAt(bytes, range), engine)
+
+/**
+ * OpenAI's usage object, with SGLang's top-level `reasoning_tokens` (engines.md 5.1), the Responses
+ * API's, and Anthropic's, whose `input_tokens` leave out what was read from the cache or written to
+ * it; SGLang's include it there, too.
+ */
+export const usageOf = (value: unknown, engine = ''): Usage | null => {
   const usage = record(value)
   if (usage === null) return null
-  const prompt = record(usage.prompt_tokens_details)
-  const completion = record(usage.completion_tokens_details)
+  const prompt = record(usage.prompt_tokens_details) ?? record(usage.input_tokens_details)
+  const completion = record(usage.completion_tokens_details) ?? record(usage.output_tokens_details)
+  const input = count(usage.input_tokens)
+  const apart = ['cache_read_input_tokens', 'cache_creation_input_tokens'] as const
+  const cache = engine === 'sglang' ? [] : apart.map((key) => count(usage[key]) ?? 0)
+  const whole = input === null ? null : cache.reduce((sum, tokens) => sum + tokens, input)
   return {
-    promptTokens: count(usage.prompt_tokens),
-    completionTokens: count(usage.completion_tokens),
-    cachedTokens: count(prompt?.cached_tokens),
+    promptTokens: count(usage.prompt_tokens) ?? whole,
+    completionTokens: count(usage.completion_tokens) ?? count(usage.output_tokens),
+    cachedTokens: count(prompt?.cached_tokens) ?? count(usage.cache_read_input_tokens),
     reasoningTokens: count(completion?.reasoning_tokens) ?? count(usage.reasoning_tokens),
   }
 }
@@ -133,7 +190,7 @@ const isOrdinary = (bytes: Uint8Array, event: SseEvent): boolean => {
   return true
 }
 
-const isErrorEvent = (name: string, value: unknown): boolean => {
+export const isErrorEvent = (name: string, value: unknown): boolean => {
   const body = record(value)
   if (name === 'error') return true
   if (body === null) return false
@@ -144,6 +201,8 @@ const choicesOf = (value: unknown): readonly Readonly<Record<string, unknown>>[]
   const choices = record(value)?.choices
   return Array.isArray(choices) ? choices.filter(isRecord) : []
 }
+
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)
 
 const filled = (value: unknown): boolean =>
   (typeof value === 'string' || Array.isArray(value)) && value.length > 0

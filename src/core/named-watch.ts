@@ -1,0 +1,115 @@
+/**
+ * Watches a stream whose events have names: the Responses API and Anthropic's Messages. Which event
+ * says what stands in core/protocol.ts. An event with a piece of the answer is known by its name
+ * and not parsed; the few others are.
+ */
+import type { FieldPath, FinishField, NamedEvents } from './protocol.ts'
+import { fieldsOf, type SseEvent } from './sse.ts'
+import {
+  ABORTED,
+  type Ending,
+  type EventKind,
+  finishOf,
+  isErrorEvent,
+  parsed,
+  record,
+  usageOf,
+  type Watch,
+} from './usage.ts'
+
+const EVENT = [...'event: '].map((character) => character.charCodeAt(0))
+const [LF, CR] = [0x0a, 0x0d]
+/** Longer than any event's name. */
+const NAME_BYTES_MAX = 100
+const decoder = new TextDecoder()
+
+export class NamedWatch implements Watch {
+  readonly #events: NamedEvents
+  readonly #finish: FinishField
+  readonly #engine: string
+  #last: Uint8Array | null = null
+  #usage: Readonly<Record<string, unknown>> | null = null
+  #finishReason: string | null = null
+  #id: string | null = null
+
+  constructor(events: NamedEvents, finish: FinishField, engine: string) {
+    this.#events = events
+    this.#finish = finish
+    this.#engine = engine
+  }
+
+  get id(): string | null {
+    return this.#id
+  }
+
+  get sequence(): number | null {
+    const bytes = this.#last
+    if (bytes === null) return null
+    const { data } = fieldsOf(bytes, { start: 0, end: bytes.length })
+    const number = record(parsed(data ?? ''))?.sequence_number
+    return typeof number === 'number' && Number.isSafeInteger(number) ? number : null
+  }
+
+  see(bytes: Uint8Array, event: SseEvent): EventKind {
+    if (this.#isToken(nameAt(bytes, event))) {
+      this.#last = bytes.subarray(event.start, event.end)
+      return 'token'
+    }
+    const { name: named, data } = fieldsOf(bytes, event)
+    if (data === null) return 'other'
+    const value = parsed(data)
+    const type = record(value)?.type
+    const name = named === '' && typeof type === 'string' ? type : named
+    // What is cut off in the middle says nothing, whatever its name.
+    if (value === null) return name === 'error' ? 'error' : 'other'
+    if (this.#events.failed.includes(name) || isErrorEvent(name, value)) return 'error'
+    this.#last = bytes.subarray(event.start, event.end)
+    this.#read(name, value)
+    if (!this.#events.done.includes(name)) return this.#isToken(name) ? 'token' : 'other'
+    // An end without a reason is that of an answer that was given up.
+    if (this.#finish !== 'none') this.#finishReason ??= ABORTED
+    return 'done'
+  }
+
+  ending(): Ending {
+    return { finishReason: this.#finishReason, usage: usageOf(this.#usage, this.#engine) }
+  }
+
+  #isToken(name: string): boolean {
+    const { start, end } = this.#events.token
+    return name.startsWith(start) && name.endsWith(end)
+  }
+
+  #read(name: string, value: unknown): void {
+    const { facts, finish } = this.#events
+    const [fact, last] = [facts[name], finish[name]]
+    if (last !== undefined) {
+      this.#finishReason = finishOf(this.#finish, at(value, last)) ?? this.#finishReason
+    }
+    if (fact === undefined) return
+    const object = at(value, fact)
+    if (typeof object?.id === 'string') this.#id ??= object.id
+    const said = Object.entries(record(object?.usage) ?? {}).filter(
+      ([key, tokens]) =>
+        // Before the end an answer's count is a placeholder, and SGLang's of the prompt, too.
+        (last !== undefined || key !== 'output_tokens') &&
+        !(key === 'input_tokens' && tokens === 0),
+    )
+    if (said.length > 0) this.#usage = { ...this.#usage, ...Object.fromEntries(said) }
+  }
+}
+
+const at = (value: unknown, path: FieldPath): Readonly<Record<string, unknown>> | null =>
+  path.reduce((object, key) => record(object?.[key]), record(value))
+
+/** The event's name, where its first line says it as both engines do; empty otherwise. */
+const nameAt = (bytes: Uint8Array, { start, end }: SseEvent): string => {
+  for (let index = 0; index < EVENT.length; index += 1) {
+    if (bytes[start + index] !== EVENT[index]) return ''
+  }
+  const from = start + EVENT.length
+  const limit = Math.min(end, from + NAME_BYTES_MAX)
+  let to = from
+  while (to < limit && bytes[to] !== LF && bytes[to] !== CR) to += 1
+  return decoder.decode(bytes.subarray(from, to))
+}

@@ -1,0 +1,201 @@
+/**
+ * The API's paths, one table: what each takes, where its figures stand, how its stream speaks and
+ * ends, in whose shape it is refused, and which engine has it under which path. The gateway has no
+ * other knowledge of a path. Engines: engines.md 1.2 and 3.3; shapes: test/fixtures/vllm-0.32.0.
+ */
+import type { TrackedKey } from './body.ts'
+
+export type ErrorDialect = 'openai' | 'anthropic'
+
+/** Where to look in a parsed event or answer. */
+export type FieldPath = readonly string[]
+
+/** A stream whose events have names, other than chat's (`data:` lines that end in [DONE]). */
+export type NamedEvents = {
+  /** How the name of an event begins and ends that brings a piece of the answer. */
+  readonly token: { readonly start: string; readonly end: string }
+  /** The events that end a whole answer; what follows one is not for the client. */
+  readonly done: readonly string[]
+  /** Those that end one that failed. */
+  readonly failed: readonly string[]
+  /** By event: the object in it that has the answer's id and its usage so far. */
+  readonly facts: Readonly<Record<string, FieldPath>>
+  /** By event: the object in it that says why the answer ended; its usage is the last word. */
+  readonly finish: Readonly<Record<string, FieldPath>>
+}
+
+export type Events = 'chat' | NamedEvents
+
+/** How an answer in one piece says why it ended. */
+export type FinishField = 'choices' | 'stop_reason' | 'status' | 'none'
+
+export type Protocol = {
+  readonly path: string
+  readonly methods: readonly Method[]
+  readonly body: 'json' | 'form' | 'none'
+  readonly errors: ErrorDialect
+  /** Keys that cap the answer's tokens; the largest counts. */
+  readonly caps: readonly TrackedKey[]
+  /** What token limits expect of it: prompt and answer, the prompt, or nothing. */
+  readonly weighs: 'answer' | 'prompt' | 'nothing'
+  /** Null: it does not stream. */
+  readonly events: Events | null
+  readonly finish: FinishField
+  /** `stream_options` can ask for the usage so far in every event. */
+  readonly continuousUsage: boolean
+  /** The engines differ in the name of the thinking (core/reasoning.ts). */
+  readonly reasoningField: boolean
+  /** Answers are kept by the replica that made them, under their id. */
+  readonly keeps: boolean
+  /** What a model must be for the engine to have it. */
+  readonly task: Task
+  /** The engine's own path, where it has one; an engine not named is asked under `path`. */
+  readonly engines: Readonly<Record<string, string | null>>
+}
+
+export type Method = 'GET' | 'POST' | 'DELETE'
+export type Task = 'generate' | 'pool' | 'transcribe' | 'any'
+
+const CHAT_CAPS: readonly TrackedKey[] = ['max_tokens', 'max_completion_tokens']
+
+const DEFAULTS = {
+  methods: ['POST'],
+  body: 'json',
+  errors: 'openai',
+  caps: [],
+  weighs: 'answer',
+  events: null,
+  finish: 'none',
+  continuousUsage: false,
+  reasoningField: false,
+  keeps: false,
+  task: 'generate',
+  engines: {},
+} as const satisfies Omit<Protocol, 'path'>
+
+const RESPONSES_EVENTS: NamedEvents = {
+  token: { start: 'response.', end: '.delta' },
+  done: ['response.completed', 'response.incomplete'],
+  failed: ['response.failed', 'response.cancelled', 'error'],
+  facts: {
+    'response.created': ['response'],
+    'response.completed': ['response'],
+    'response.incomplete': ['response'],
+  },
+  finish: {
+    'response.completed': ['response'],
+    'response.incomplete': ['response'],
+  },
+}
+
+const MESSAGES_EVENTS: NamedEvents = {
+  token: { start: 'content_block_delta', end: '' },
+  done: ['message_stop'],
+  failed: ['error'],
+  facts: { message_start: ['message'], message_delta: [] },
+  finish: { message_delta: ['delta'] },
+}
+
+const pooled = (path: string, engines: Protocol['engines'] = {}): Protocol => ({
+  ...DEFAULTS,
+  path,
+  weighs: 'prompt',
+  task: 'pool',
+  engines,
+})
+
+/** A tokenizer's work: no GPU sees it. */
+const counted = (path: string, engines: Protocol['engines'] = {}): Protocol => ({
+  ...DEFAULTS,
+  path,
+  weighs: 'nothing',
+  task: 'any',
+  engines,
+})
+
+/** Audio's bytes say nothing about tokens; only what the engine reports counts. */
+const heard = (path: string): Protocol => ({
+  ...DEFAULTS,
+  path,
+  body: 'form',
+  weighs: 'nothing',
+  events: 'chat',
+  task: 'transcribe',
+  engines: { sglang: null },
+})
+
+const stored = (path: string, method: Method, more: Partial<Protocol> = {}): Protocol => ({
+  ...DEFAULTS,
+  path,
+  methods: [method],
+  body: 'none',
+  weighs: 'nothing',
+  events: method === 'GET' ? RESPONSES_EVENTS : null,
+  ...more,
+})
+
+export const CHAT: Protocol = {
+  ...DEFAULTS,
+  path: '/v1/chat/completions',
+  caps: CHAT_CAPS,
+  events: 'chat',
+  finish: 'choices',
+  continuousUsage: true,
+  reasoningField: true,
+}
+
+export const PROTOCOLS: readonly Protocol[] = [
+  CHAT,
+  { ...CHAT, path: '/v1/completions' },
+  {
+    ...DEFAULTS,
+    path: '/v1/responses',
+    caps: ['max_output_tokens'],
+    events: RESPONSES_EVENTS,
+    finish: 'status',
+    keeps: true,
+  },
+  {
+    ...DEFAULTS,
+    path: '/v1/messages',
+    errors: 'anthropic',
+    caps: ['max_tokens'],
+    events: MESSAGES_EVENTS,
+    finish: 'stop_reason',
+  },
+  { ...counted('/v1/messages/count_tokens'), errors: 'anthropic', task: 'generate' },
+  pooled('/v1/embeddings'),
+  pooled('/v1/rerank'),
+  pooled('/rerank', { sglang: '/v1/rerank' }),
+  pooled('/v2/rerank', { sglang: null }),
+  pooled('/v1/score'),
+  pooled('/score', { sglang: '/v1/score' }),
+  counted('/v1/tokenize', { vllm: '/tokenize' }),
+  counted('/tokenize'),
+  counted('/v1/detokenize', { vllm: '/detokenize' }),
+  counted('/detokenize'),
+  heard('/v1/audio/transcriptions'),
+  heard('/v1/audio/translations'),
+  stored('/v1/responses/:id', 'GET'),
+  stored('/v1/responses/:id', 'DELETE', { engines: { vllm: null, sglang: null } }),
+  stored('/v1/responses/:id/cancel', 'POST'),
+]
+
+/** What an engine calls the path; null: it has no such path. */
+export const enginePath = ({ path, engines }: Protocol, engine: string): string | null => {
+  const own = engines[engine]
+  return own === undefined ? path : own
+}
+
+/** Paths to try instead, for a model that this engine cannot ask there. */
+export const pathsOf = (engine: string, task: Task): readonly string[] =>
+  PROTOCOLS.filter(
+    (protocol) =>
+      protocol.body !== 'none' &&
+      (protocol.task === task || protocol.task === 'any') &&
+      enginePath(protocol, engine) !== null,
+  ).map(({ path }) => path)
+
+/** In whose shape a path speaks, also one that we do not have. */
+export const dialectAt = (path: string): ErrorDialect =>
+  path === '/v1/messages' || path.startsWith('/v1/messages/') ? 'anthropic' : 'openai'
