@@ -8,6 +8,8 @@
 import { CHAT, type Protocol } from './protocol.ts'
 
 export type Range = { readonly start: number; readonly end: number }
+export type Edit = { readonly range: Range; readonly insert: Uint8Array }
+export type Member = { readonly name: string; readonly range: Range }
 
 /** Top-level keys whose place is remembered. */
 export const TRACKED = [
@@ -32,8 +34,8 @@ export type Scan<Key extends string> =
 
 /** Nesting that real tool schemas stay far below; orjson, which engines use, stops at 254. */
 const DEPTH_MAX = 200
-/** `max_completion_tokens` with every character written as \uXXXX, rounded up. */
-const KEY_BYTES_MAX = 160
+/** The longest name of a parameter (64) with every character written as \uXXXX, and quotes. */
+const KEY_BYTES_MAX = 64 * 6 + 2
 const TOO_DEEP = Number.MIN_SAFE_INTEGER
 
 const [QUOTE, BACKSLASH, OPEN, CLOSE, OPEN_LIST, CLOSE_LIST] = [0x22, 0x5c, 0x7b, 0x7d, 0x5b, 0x5d]
@@ -81,6 +83,58 @@ export const scanObject = <Key extends string>(
 /** The value in a range, parsed. The range must come from a scan of the same bytes. */
 export const valueAt = (bytes: Uint8Array, range: Range): unknown =>
   JSON.parse(textOf(bytes, range.start, range.end))
+
+/**
+ * The members of an object, in order, keys decoded (a key too long to be a parameter's is empty),
+ * or null when there are more than `max`. `range` must hold an object of bytes that were scanned.
+ */
+export const membersOf = (
+  bytes: Uint8Array,
+  { start }: Pick<Range, 'start'>,
+  max: number,
+): readonly Member[] | null => {
+  const members: Member[] = []
+  let count = 0
+  skipMembers(bytes, start, 1, (name, range) => {
+    count += 1
+    if (count <= max) members.push({ name, range })
+  })
+  return count > max ? null : members
+}
+
+/** The items of an array, in order, or null when there are more than `max`; else as above. */
+export const itemsOf = (
+  bytes: Uint8Array,
+  { start }: Pick<Range, 'start'>,
+  max: number,
+): readonly Range[] | null => {
+  const items: Range[] = []
+  let count = 0
+  skipItems(bytes, start, 1, (range) => {
+    count += 1
+    if (count <= max) items.push(range)
+  })
+  return count > max ? null : items
+}
+
+/** A copy with all edits made. Their ranges must not overlap; at one place, the order given. */
+export const applyEdits = (bytes: Uint8Array, edits: readonly Edit[]): Uint8Array => {
+  const sorted = edits.toSorted((a, b) => a.range.start - b.range.start)
+  const parts: Uint8Array[] = []
+  let at = 0
+  for (const { range, insert } of sorted) {
+    parts.push(bytes.subarray(at, range.start), insert)
+    at = range.end
+  }
+  parts.push(bytes.subarray(at))
+  const result = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0))
+  let filled = 0
+  for (const part of parts) {
+    result.set(part, filled)
+    filled += part.length
+  }
+  return result
+}
 
 /** A copy of `bytes` with `range` replaced. */
 export const splice = (bytes: Uint8Array, range: Range, insert: Uint8Array): Uint8Array => {
@@ -224,7 +278,12 @@ const skipMembers = (
   }
 }
 
-const skipItems = (bytes: Uint8Array, open: number, depth: number): number => {
+const skipItems = (
+  bytes: Uint8Array,
+  open: number,
+  depth: number,
+  onItem: ((range: Range) => void) | null,
+): number => {
   let at = skipSpace(bytes, open + 1)
   if (bytes[at] === CLOSE_LIST) return at + 1
   for (;;) {
@@ -232,6 +291,7 @@ const skipItems = (bytes: Uint8Array, open: number, depth: number): number => {
     if (end < 0) return end
     at = skipSpace(bytes, end)
     if (bytes[at] === CLOSE_LIST) return at + 1
+    onItem?.({ start: at, end })
     if (bytes[at] !== COMMA) return failed(at)
     at = skipSpace(bytes, at + 1)
   }
@@ -244,7 +304,7 @@ const skipValue = (bytes: Uint8Array, at: number, depth: number): number => {
     case OPEN:
       return depth >= DEPTH_MAX ? TOO_DEEP : skipMembers(bytes, at, depth + 1, null)
     case OPEN_LIST:
-      return depth >= DEPTH_MAX ? TOO_DEEP : skipItems(bytes, at, depth + 1)
+      return depth >= DEPTH_MAX ? TOO_DEEP : skipItems(bytes, at, depth + 1, null)
     case 0x74:
       return skipWord(bytes, at, 'true')
     case 0x66:
@@ -325,7 +385,7 @@ const keyName = (bytes: Uint8Array, start: number, end: number): string => {
   for (let at = start + 1; at < end - 1; at += 1) {
     const byte = bytes[at]
     if (byte === undefined) return ''
-    if (byte === BACKSLASH) return String(JSON.parse(textOf(bytes, start, end)))
+    if (byte === BACKSLASH || byte > 0x7f) return String(JSON.parse(textOf(bytes, start, end)))
     name += String.fromCharCode(byte)
   }
   return name

@@ -8,8 +8,10 @@
  *   last chunk with text to that one, so a chunk that ends a choice is held for one event, to get
  *   it back.
  */
-import { type Range, scanObject, type UsageAsk, valueAt } from './body.ts'
+import { type Edit, type Range, scanObject, type UsageAsk, valueAt } from './body.ts'
 import type { SseEvent } from './sse.ts'
+
+export type { Edit } from './body.ts'
 
 const USAGE = Buffer.from(',"usage":{')
 const COMPLETION = Buffer.from('"completion_tokens":')
@@ -20,8 +22,6 @@ const NULL_USAGE = Buffer.from(',"usage":null')
 const NOTHING = Buffer.alloc(0)
 const [OPEN, CLOSE, QUOTE, NEWLINE, RETURN] = [0x7b, 0x7d, 0x22, 0x0a, 0x0d]
 const [ZERO, NINE] = [0x30, 0x39]
-
-export type Edit = { readonly range: Range; readonly insert: Uint8Array }
 
 /** The edit that asks for usage in every chunk; null: asked already, or not ours to mend. */
 export const usageEdit = (body: Uint8Array, { range, each }: UsageAsk, start: number) => {
