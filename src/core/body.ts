@@ -164,6 +164,8 @@ export type Ask = {
 
 /** What the client wants to hear of usage in a stream. */
 export type UsageAsk = {
+  /** The API has `stream_options`. */
+  readonly possible: boolean
   /** `stream_options` in the body. */
   readonly range: Range | null
   /** `include_usage`: a last chunk with the usage. */
@@ -177,7 +179,7 @@ export type Unreadable = { readonly message: string; readonly param: string | nu
 /** What the gateway needs to know of a request, or why it is refused. */
 export const readAsk = (
   bytes: Uint8Array,
-  protocol: Pick<Protocol, 'caps' | 'events'> = CHAT,
+  protocol: Pick<Protocol, 'caps' | 'events' | 'continuousUsage'> = CHAT,
 ): Ask | Unreadable => {
   const scan = scanBody(bytes)
   if (!scan.ok) return { message: scan.message, param: scan.param }
@@ -200,7 +202,7 @@ export const readAsk = (
     start: scan.start,
     maxTokens: maxTokensOf(bytes, protocol.caps, scan.fields),
     sequences: sequencesOf(bytes, scan.fields),
-    usage: usageAskOf(bytes, scan.fields.stream_options),
+    usage: { possible: protocol.continuousUsage, ...usageAskOf(bytes, scan.fields.stream_options) },
     previous: typeof previous === 'string' ? previous : null,
   }
 }
@@ -227,7 +229,7 @@ const maxTokensOf = (
   return caps.length === 0 ? null : Math.max(...caps)
 }
 
-const usageAskOf = (bytes: Uint8Array, range: Range | undefined): UsageAsk => {
+const usageAskOf = (bytes: Uint8Array, range: Range | undefined) => {
   if (range === undefined) return { range: null, last: false, each: false }
   const value: unknown = valueAt(bytes, range)
   const wants = (name: string): boolean =>
@@ -289,9 +291,9 @@ const skipItems = (
   for (;;) {
     const end = skipValue(bytes, at, depth)
     if (end < 0) return end
+    onItem?.({ start: at, end })
     at = skipSpace(bytes, end)
     if (bytes[at] === CLOSE_LIST) return at + 1
-    onItem?.({ start: at, end })
     if (bytes[at] !== COMMA) return failed(at)
     at = skipSpace(bytes, at + 1)
   }

@@ -22,6 +22,8 @@ export type NamedEvents = {
   readonly facts: Readonly<Record<string, FieldPath>>
   /** By event: the object in it that says why the answer ended; its usage is the last word. */
   readonly finish: Readonly<Record<string, FieldPath>>
+  /** What goes out in silence; readers of the API pass over it. */
+  readonly keepAlive: string
 }
 
 export type Events = 'chat' | NamedEvents
@@ -73,6 +75,9 @@ const DEFAULTS = {
   engines: {},
 } as const satisfies Omit<Protocol, 'path'>
 
+/** A comment: no reader of events sees it. */
+export const KEEP_ALIVE = ': keep-alive\n\n'
+
 const RESPONSES_EVENTS: NamedEvents = {
   token: { start: 'response.', end: '.delta' },
   done: ['response.completed', 'response.incomplete'],
@@ -86,6 +91,7 @@ const RESPONSES_EVENTS: NamedEvents = {
     'response.completed': ['response'],
     'response.incomplete': ['response'],
   },
+  keepAlive: KEEP_ALIVE,
 }
 
 const MESSAGES_EVENTS: NamedEvents = {
@@ -94,6 +100,7 @@ const MESSAGES_EVENTS: NamedEvents = {
   failed: ['error'],
   facts: { message_start: ['message'], message_delta: [] },
   finish: { message_delta: ['delta'] },
+  keepAlive: 'event: ping\ndata: {"type": "ping"}\n\n',
 }
 
 const pooled = (path: string, engines: Protocol['engines'] = {}): Protocol => ({

@@ -24,8 +24,8 @@ const [OPEN, CLOSE, QUOTE, NEWLINE, RETURN] = [0x7b, 0x7d, 0x22, 0x0a, 0x0d]
 const [ZERO, NINE] = [0x30, 0x39]
 
 /** The edit that asks for usage in every chunk; null: asked already, or not ours to mend. */
-export const usageEdit = (body: Uint8Array, { range, each }: UsageAsk, start: number) => {
-  if (each) return null
+export const usageEdit = (body: Uint8Array, { possible, range, each }: UsageAsk, start: number) => {
+  if (each || !possible) return null
   const wanted = { include_usage: true, continuous_usage_stats: true }
   if (range === null) {
     const at = start + 1

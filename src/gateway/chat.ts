@@ -31,7 +31,7 @@ export type ChatStart = {
 /** Resolves when the exchange has begun, or throws the refusal; nothing has been written then. */
 export const startChat = async (start: ChatStart): Promise<void> => {
   const { state, ticket, asker, body, res, caller } = start
-  const ask = readAsk(body)
+  const ask = readAsk(body, ticket.protocol)
   if ('message' in ask) {
     throw new PenstockError('invalid_request', ask.message, refusedParam(ask.param))
   }

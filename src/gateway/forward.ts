@@ -266,5 +266,6 @@ const seconds = (ms: number): string => `${Math.round(ms / 100) / 10} s`
 
 const renameFor = ({ state, ticket, route }: ExchangeStart): Rename | null => {
   if (ticket.spillover === null || ticket.ask === null) return null
+  if (!ticket.protocol.reasoningField) return null
   return reasoningRename(state.table.engineOf(ticket.ask.model) ?? '', route.engine)
 }

@@ -34,8 +34,11 @@ export const reserve = (state: GatewayState, { ticket, route, ask, key, asker }:
     maxTokens: ask.maxTokens,
     choices: ask.sequences,
   })
-  const answers = ticket.path !== '/v1/embeddings'
-  const amounts = { prompt, completion: answers ? completion : 0 }
+  const { weighs } = ticket.protocol
+  const amounts = {
+    prompt: weighs === 'nothing' ? 0 : prompt,
+    completion: weighs === 'answer' ? completion : 0,
+  }
   ticket.reservation = state.limits.reserve(limits, (per) => subjectOf(per, key, asker), amounts)
 }
 

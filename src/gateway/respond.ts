@@ -4,6 +4,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { EngineError } from '../core/engine-error.ts'
+import { shownError } from '../core/error-dialect.ts'
+import type { ErrorDialect } from '../core/protocol.ts'
 import { type ErrorBody, type ErrorCode, errorBody, PenstockError } from '../errors.ts'
 import { RateLimited } from './rate-limited.ts'
 import { type Backoff, retryHeaders } from './retry-after.ts'
@@ -17,14 +19,20 @@ export type Failure = {
   readonly reason: string
 }
 
-/** Whom we answer: `origin` is set when a browser asks from another site. */
-export type Caller = { readonly id: string; readonly origin: boolean }
+/** Whom we answer. */
+export type Caller = {
+  readonly id: string
+  /** A browser asks from another site. */
+  readonly origin: boolean
+  /** In whose shape errors are expected. */
+  readonly errors: ErrorDialect
+}
 
 const EXPOSED =
   'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
   'retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
   'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
-  'x-ratelimit-reset-tokens'
+  'x-ratelimit-reset-tokens, request-id'
 
 /** Keys are sent by the page itself, never by the browser: any origin may ask. */
 const CORS: Headers = {
@@ -32,8 +40,12 @@ const CORS: Headers = {
   'access-control-expose-headers': EXPOSED,
 }
 
-export const baseHeaders = ({ id, origin }: Caller): Record<string, string | number> =>
-  origin ? { 'x-request-id': id, ...CORS } : { 'x-request-id': id }
+/** Anthropic's SDKs look for `request-id`. */
+export const baseHeaders = ({ id, origin, errors }: Caller): Record<string, string | number> => ({
+  'x-request-id': id,
+  ...(errors === 'anthropic' ? { 'request-id': id } : {}),
+  ...(origin ? CORS : {}),
+})
 
 export const sendJson = (
   res: ServerResponse,
@@ -51,9 +63,12 @@ export const sendJson = (
 }
 
 export const sendFailure = (res: ServerResponse, caller: Caller, failure: Failure): void => {
-  const { status, body, headers } = failure
-  sendJson(res, caller, { status, body, headers })
+  const { status, headers } = failure
+  sendJson(res, caller, { status, body: bodyFor(caller, failure), headers })
 }
+
+const bodyFor = ({ errors, id }: Caller, { status, body }: Failure): object =>
+  shownError(errors, { status, body, id })
 
 /** Seconds after which asking again can help; SDKs obey up to 60 (gateways.md 5.2). */
 const RETRY_AFTER_SECONDS: Readonly<Partial<Record<ErrorCode, number>>> = {
@@ -126,7 +141,7 @@ export const sendAndLinger = (
     sendFailure(res, caller, failure)
     return
   }
-  const bytes = Buffer.from(JSON.stringify(failure.body))
+  const bytes = Buffer.from(JSON.stringify(bodyFor(caller, failure)))
   res.writeHead(failure.status, {
     ...baseHeaders(caller),
     'content-type': 'application/json',

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import { dialectAt, PROTOCOLS, type Protocol } from '../core/protocol.ts'
 import { PenstockError } from '../errors.ts'
 import { authenticate } from './auth.ts'
 import { startChat } from './chat.ts'
@@ -28,10 +29,10 @@ declare module 'fastify' {
   }
 }
 
-/** Passed through to the engine under the same path. */
-const PROXIED = ['/v1/chat/completions', '/v1/completions', '/v1/embeddings']
+/** Passed on to the engine. */
+const PROXIED = PROTOCOLS.filter(({ body }) => body !== 'none')
 const METHODS: Readonly<Record<string, string>> = {
-  ...Object.fromEntries(PROXIED.map((path) => [path, 'POST, OPTIONS'])),
+  ...Object.fromEntries(PROXIED.map(({ path }) => [path, 'POST, OPTIONS'])),
   '/v1/models': 'GET, HEAD, OPTIONS',
   '/healthz': 'GET, HEAD',
   '/readyz': 'GET, HEAD',
@@ -93,8 +94,8 @@ export const buildServer = (state: GatewayState, onBug: OnBug): FastifyInstance 
 }
 
 const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
-  for (const path of PROXIED) {
-    app.post(path, { onRequest: admit(state, path) }, async (request, reply) => {
+  for (const protocol of PROXIED) {
+    app.post(protocol.path, { onRequest: admit(state, protocol) }, async (request, reply) => {
       const { body, ticket } = request
       if (ticket === null) throw new Error('a proxied request came in without a ticket')
       await startChat({
@@ -132,9 +133,9 @@ const goOn = (waiting: Waiting, req: IncomingMessage): void => {
 
 /** Before a byte of the body is read: who is it, and is this a request that we take? */
 const admit =
-  (state: GatewayState, path: string) =>
+  (state: GatewayState, protocol: Protocol) =>
   (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
-    const ticket = new Ticket(state, request.id, path)
+    const ticket = new Ticket(state, request.id, protocol)
     request.ticket = ticket
     // A client that leaves before its request was forwarded; afterwards the exchange sees to it.
     reply.raw.once('close', () => {
@@ -186,7 +187,7 @@ const fromFramework = (error: unknown): PenstockError | null => {
 const answerUnrouted = (request: FastifyRequest, reply: FastifyReply): void => {
   reply.hijack()
   const caller = callerOf(request)
-  const path = request.url.split('?', 1)[0] ?? ''
+  const path = pathOf(request)
   const allow = path.startsWith('/v1/models/') ? METHODS['/v1/models'] : METHODS[path]
   if (allow === undefined) {
     const message = `there is no ${request.method} ${path.slice(0, 200)}; the API is under /v1`
@@ -218,7 +219,10 @@ const answer = (
 const callerOf = (request: FastifyRequest): Caller => ({
   id: request.id,
   origin: request.headers.origin !== undefined,
+  errors: dialectAt(pathOf(request)),
 })
+
+const pathOf = ({ url }: FastifyRequest): string => url.split('?', 1)[0] ?? ''
 
 const requestId = ({ headers }: { headers: IncomingMessage['headers'] }): string => {
   const given = headers['x-request-id']

@@ -11,10 +11,13 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { engineErrorEvent } from '../core/engine-error.ts'
+import { errorEvent } from '../core/error-dialect.ts'
+import { KEEP_ALIVE } from '../core/protocol.ts'
 import { renamed } from '../core/reasoning.ts'
 import { fieldsOf, SseScanner } from '../core/sse.ts'
-import { ABORTED, type Ending, StreamWatch } from '../core/usage.ts'
+import { ABORTED, type Ending, type Watch } from '../core/usage.ts'
 import type { UsageStrip } from '../core/usage-strip.ts'
+import { watchOf } from '../core/watch.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
@@ -27,12 +30,11 @@ const COMMIT_AFTER_MS = 5_000
 /** An engine that has said [DONE] has this long to end its response. */
 const CLOSE_AFTER_DONE_MS = 2_000
 const GAVE_UP = 'the engine gave up the answer before it was complete'
-const KEEP_ALIVE = ': keep-alive\n\n'
 
 export class StreamAnswer implements Answer {
   readonly #line: Line
   readonly #scanner = new SseScanner(EVENT_BYTES_MAX)
-  readonly #watch = new StreamWatch()
+  readonly #watch: Watch
   /** Null: the client reads all that the engine says. */
   readonly #strip: UsageStrip | null
   /** Takes over when the engine does not answer with events. */
@@ -44,6 +46,7 @@ export class StreamAnswer implements Answer {
   constructor(line: Line) {
     this.#line = line
     this.#strip = line.strip
+    this.#watch = watchOf(line.ticket.protocol, line.route.engine)
     this.#lastWriteAtMs = line.ticket.startedAtMs
   }
 
@@ -107,14 +110,16 @@ export class StreamAnswer implements Answer {
     const rest = this.#scanner.rest()
     this.#flush()
     // An engine that leaves out the empty line after its last event has still said [DONE].
-    if (!this.#done && isDone(rest)) {
+    if (!this.#done && this.#isDone(rest)) {
       this.#done = true
       this.#send(rest, performance.now())
     }
     const { choices } = this.#line.ticket.ask ?? { choices: 1 }
+    // Of chat only: where events have names, one of them is the end and nothing else.
+    const open = this.#line.ticket.protocol.events === 'chat'
     const { finishReason } = this.#watch.ending()
     if (!this.#done && finishReason === ABORTED) this.#line.fail(interrupted(GAVE_UP))
-    else if (this.#done || (choices === 1 && finishReason !== null && rest.length === 0))
+    else if (this.#done || (open && choices === 1 && finishReason !== null && rest.length === 0))
       this.#finish()
     else this.#line.fail(interrupted('the engine ended the stream before the answer was complete'))
   }
@@ -131,9 +136,10 @@ export class StreamAnswer implements Answer {
       return
     }
     this.#flush()
-    res.end(`data: ${JSON.stringify(failure.body)}\n\n`)
-    const { reason } = failure
-    const outcome = failure.status === 504 ? 'timeout' : 'interrupted'
+    const { status, body, reason } = failure
+    const { sequence } = this.#watch
+    res.end(errorEvent(this.#line.ticket.protocol, { status, body, id: caller.id, sequence }))
+    const outcome = status === 504 ? 'timeout' : 'interrupted'
     this.#line.finish({ status: 200, outcome, reason }, this.ending())
   }
 
@@ -144,7 +150,8 @@ export class StreamAnswer implements Answer {
     if (keepAliveMs <= 0) return
     const patience = this.#committed ? keepAliveMs : Math.min(COMMIT_AFTER_MS, keepAliveMs)
     if (nowMs - this.#lastWriteAtMs < patience || res.writableNeedDrain) return
-    this.#send(KEEP_ALIVE, nowMs)
+    const { events } = this.#line.ticket.protocol
+    this.#send(events === null || events === 'chat' ? KEEP_ALIVE : events.keepAlive, nowMs)
   }
 
   ending(): Ending {
@@ -177,6 +184,14 @@ export class StreamAnswer implements Answer {
     this.#line.write(rename === null || typeof bytes === 'string' ? bytes : renamed(bytes, rename))
   }
 
+  #isDone(rest: Uint8Array): boolean {
+    const [{ ticket, route }, whole] = [this.#line, { start: 0, end: rest.length }]
+    // Half an event must not be remembered: a fresh watch looks first.
+    if (rest.length === 0 || watchOf(ticket.protocol, route.engine).see(rest, whole) !== 'done')
+      return false
+    return this.#watch.see(rest, whole) === 'done'
+  }
+
   #finish(): void {
     const ending = this.ending()
     this.#line.res.end()
@@ -189,8 +204,3 @@ type Relayed = { readonly end: number; readonly all: boolean; readonly nowMs: nu
 
 const interrupted = (message: string): Failure =>
   failureOf(new PenstockError('stream_interrupted', message))
-
-const isDone = (bytes: Uint8Array): boolean =>
-  bytes.length > 0 &&
-  bytes.length < 64 &&
-  fieldsOf(bytes, { start: 0, end: bytes.length }).data?.trim() === '[DONE]'

@@ -4,6 +4,7 @@
  * `take` until then.
  */
 import type { Ask } from '../core/body.ts'
+import type { Protocol } from '../core/protocol.ts'
 import type { GatewayKey, GatewayRoute, Outcome, SpillCause, Target } from '../core/snapshot.ts'
 import type { Ending, Usage } from '../core/usage.ts'
 import type { Reservation } from './limits.ts'
@@ -20,6 +21,7 @@ const NO_ENDING: Ending = { finishReason: null, usage: null }
 export class Ticket {
   readonly id: string
   readonly path: string
+  readonly protocol: Protocol
   readonly startedAtMs = performance.now()
   key: GatewayKey | null = null
   ask: Ask | null = null
@@ -41,10 +43,11 @@ export class Ticket {
   #firstTokenAtMs: number | null = null
   #finished = false
 
-  constructor(state: GatewayState, id: string, path: string) {
+  constructor(state: GatewayState, id: string, protocol: Protocol) {
     this.#state = state
     this.id = id
-    this.path = path
+    this.path = protocol.path
+    this.protocol = protocol
   }
 
   get target(): Target | null {

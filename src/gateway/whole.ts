@@ -67,7 +67,8 @@ export class WholeAnswer implements Answer {
       return
     }
     const body = this.#body()
-    const ending = endingOfBody(body)
+    const { ticket, route } = this.#line
+    const ending = endingOfBody(body, ticket.protocol, route.engine)
     if (ending.finishReason === ABORTED) {
       const message = 'the engine gave up the answer before it was complete; try again'
       this.#refused(failureOf(new PenstockError('upstream_error', message)))
