@@ -77,6 +77,8 @@ export type GatewayRoute = {
   readonly engine: string
   /** The engine's `--served-model-name`: the body's `model` is spliced when it differs. */
   readonly servedModel: string
+  /** Present: a backend answers, which knows these models of ours by other names. */
+  readonly models?: Readonly<Record<string, string>>
   readonly context: number
   readonly firstTokenTimeoutMs: number
   readonly stallTimeoutMs: number

@@ -1,19 +1,29 @@
 /** GET /v1/models: what this key may use; and whether this thread can serve at all. */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { GatewayKey, GatewayRoute } from '../core/snapshot.ts'
 import type { GatewayState } from './state.ts'
 
-export const listModels = (state: GatewayState, key: GatewayKey) => ({
+export type ModelsAsk = {
+  readonly key: GatewayKey
+  /** A route may be for callers with a header. */
+  readonly headers: IncomingHttpHeaders
+}
+
+/** Names and aliases; what only a pattern covers cannot be listed. */
+export const listModels = ({ table, startedAtSeconds }: GatewayState, ask: ModelsAsk) => ({
   object: 'list',
-  data: state.table.routesFor(key).map((route) => modelOf(route, state.startedAtSeconds)),
+  data: table
+    .names(ask.key, ask.headers)
+    .map(({ name, route }) => modelOf(name, route, startedAtSeconds)),
 })
 
 /** Throws model_not_found and model_not_allowed, as a request for that model would. */
-export const oneModel = (state: GatewayState, key: GatewayKey, model: string) =>
-  modelOf(state.table.route(model, key), state.startedAtSeconds)
+export const oneModel = (state: GatewayState, ask: ModelsAsk, model: string) =>
+  modelOf(model, state.table.route(model, ask.key, ask.headers), state.startedAtSeconds)
 
 /** `max_model_len` is vLLM's and SGLang's name for the context; clients read it there. */
-const modelOf = ({ model, context }: GatewayRoute, created: number) => ({
-  id: model,
+const modelOf = (name: string, { context }: GatewayRoute, created: number) => ({
+  id: name,
   object: 'model',
   created,
   owned_by: 'penstock',

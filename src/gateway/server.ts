@@ -111,11 +111,15 @@ const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
   }
   app.get('/v1/models', (request, reply) => {
     const key = authenticate(request.headers, state.table)
-    answer(request, reply, { status: 200, body: listModels(state, key) })
+    answer(request, reply, {
+      status: 200,
+      body: listModels(state, { key, headers: request.headers }),
+    })
   })
   app.get<{ Params: { '*': string } }>('/v1/models/*', (request, reply) => {
     const key = authenticate(request.headers, state.table)
-    answer(request, reply, { status: 200, body: oneModel(state, key, request.params['*']) })
+    const ask = { key, headers: request.headers }
+    answer(request, reply, { status: 200, body: oneModel(state, ask, request.params['*']) })
   })
   app.get('/healthz', (request, reply) => {
     answer(request, reply, { status: 200, body: { status: 'ok', thread: state.thread } })

@@ -47,7 +47,7 @@ export class GatewayState {
   }
 
   publish(snapshot: GatewaySnapshot): void {
-    this.#table = new Table(snapshot)
+    this.#table = new Table(snapshot, this.#table)
     this.pools.keep(this.#table.urls())
   }
 
