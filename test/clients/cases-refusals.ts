@@ -9,6 +9,7 @@ import {
   MODEL,
   page,
   refusal,
+  SDK_CODE,
   says,
   sight,
   stream,
@@ -46,6 +47,7 @@ const context = fields("This model's maximum context length is 8192 tokens. Howe
   code: 'context_length_exceeded',
 })
 const notFound = fields('Invalid URL (POST /v1/chat/completion)')
+const notAllowed = fields('Not allowed to GET on /v1/chat/completions. (HINT: …)')
 const NO_CODE = 'OpenAI gives no code here; Penstock names the reason in it'
 const ENGINE = 'the engine gives no code that says more'
 
@@ -153,7 +155,7 @@ const bodies: readonly Case[] = [
     call: post(body({ temperature: 'hot' })),
     openai: {
       answer: says(400, wrongType),
-      source: null,
+      source: 'diffbot/code-gpt-docs#273',
       sight: refusal('BadRequestError', 400, wrongType),
     },
     engine: () =>
@@ -171,7 +173,7 @@ const bodies: readonly Case[] = [
     call: post(body({ temperature: 'hot' })),
     openai: {
       answer: says(400, wrongType),
-      source: null,
+      source: 'diffbot/code-gpt-docs#273',
       sight: refusal('BadRequestError', 400, wrongType),
     },
     engine: () =>
@@ -189,7 +191,7 @@ const bodies: readonly Case[] = [
     call: post(body({ stream: 'yes' })),
     openai: {
       answer: says(400, { ...wrongType, param: 'stream' }),
-      source: null,
+      source: 'diffbot/code-gpt-docs#273',
       sight: refusal('BadRequestError', 400, { ...wrongType, param: 'stream' }),
     },
     engine: hello,
@@ -206,7 +208,7 @@ const bodies: readonly Case[] = [
     call: post(body({ messages: 'hello' })),
     openai: {
       answer: says(422, fields('Unprocessable')),
-      source: null,
+      source: SDK_CODE,
       sight: refusal('UnprocessableEntityError', 422, fields('')),
     },
     engine: () => json(422, '{"detail":[{"loc":["body","messages"],"msg":"not a list"}]}'),
@@ -277,18 +279,15 @@ const paths: readonly Case[] = [
     name: 'a method that the path does not have',
     call: call({ do: 'get', path: '/chat/completions' }),
     openai: {
-      answer: says(
-        405,
-        fields('Not allowed to GET on /v1/chat/completions', { code: 'method_not_supported' }),
-      ),
-      source: null,
-      sight: refusal('APIStatusError', 405, fields('', { code: 'method_not_supported' })),
+      answer: says(405, notAllowed),
+      source: 'quoted by the Java client io.luismesa.openai (2023)',
+      sight: refusal('APIStatusError', 405, notAllowed),
     },
     engine: hello,
-    sight: refusal('APIStatusError', 405, fields('', { code: 'method_not_allowed' })),
+    sight: refusal('APIStatusError', 405, { ...notAllowed, code: 'method_not_allowed' }),
     engineSees: 0,
     says: 'allowed: POST',
-    differs: 'named after the status',
+    differs: NO_CODE,
   },
   {
     name: 'a path that does not exist',

@@ -1,6 +1,18 @@
 /** What the SDKs try again by themselves, how often, and after how long. */
+import { connect } from 'node:net'
 import type { GatewayLimit } from '../../src/core/limits.ts'
-import { chatBody, post, targetOf, until, type World } from '../support/gateway.ts'
+import { startGateway } from '../../src/gateway/threads.ts'
+import { startEngine } from '../support/engine.ts'
+import {
+  chatBody,
+  closeLater,
+  post,
+  routeOf,
+  snapshotOf,
+  targetOf,
+  until,
+  type World,
+} from '../support/gateway.ts'
 import {
   type Case,
   call,
@@ -10,6 +22,7 @@ import {
   json,
   page,
   refusal,
+  SDK_CODE,
   says,
   sight,
   stream,
@@ -56,6 +69,28 @@ const hold = async (world: World): Promise<void> => {
   await until('the place is taken', () => world.engine.seen.length === 1)
 }
 
+/** Drains the gateway, which goes on with what it has, and starts another at the same address. */
+const takeOver = async (world: World): Promise<void> => {
+  const { port } = world.handle
+  void world.handle.drain(60_000)
+  while (await listens(port)) await new Promise((resolve) => setTimeout(resolve, 10))
+  const engine = closeLater(await startEngine(() => HELLO))
+  const snapshot = snapshotOf([routeOf([targetOf(engine.url)])])
+  const log = { info: () => {}, error: () => {} }
+  const next = { host: '127.0.0.1', port, threads: 1, snapshot, log, onFinished: () => {} }
+  closeLater(await startGateway(next))
+}
+
+const listens = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port })
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
+
 const limitCases: readonly Case[] = [
   {
     name: 'a limit with a short wait',
@@ -96,7 +131,7 @@ const limitCases: readonly Case[] = [
     openai: {
       answer: says(429, limited, { 'retry-after': '432', 'retry-after-ms': '432000' }),
       source: 'feder-cr/invisible_playwright_mcp#109',
-      sight: { ...LIMITED, attempts: 3 },
+      sight: { ...LIMITED, attempts: { js: 3, python: 1 } },
     },
     engine: () => HELLO,
     settings: { route: limits(DAY) },
@@ -108,7 +143,7 @@ const limitCases: readonly Case[] = [
     asksMs: 'some',
     shouldRetry: 'false',
     says: 'the limit of 1 requests per day is reached',
-    differs: 'the JavaScript SDK would sleep for hours; now the caller decides at once',
+    differs: 'Python gives up beyond 120 s by itself; JavaScript would sleep, for a day if told so',
   },
 ]
 
@@ -132,7 +167,7 @@ const pressed: readonly Case[] = [
     call: call(),
     openai: {
       answer: says(429, limited, { 'retry-after': '7' }),
-      source: null,
+      source: SDK_CODE,
       sight: LIMITED,
     },
     engine: () => json(429, '{"error":{"message":"slow down"}}', { 'retry-after': '7' }),
@@ -145,7 +180,7 @@ const pressed: readonly Case[] = [
     call: call(),
     openai: {
       answer: () => says(429, limited, { 'retry-after': inSeconds(30) }),
-      source: null,
+      source: SDK_CODE,
       sight: LIMITED,
     },
     engine: () => json(429, '{"error":{"message":"slow down"}}', { 'retry-after': inSeconds(30) }),
@@ -158,7 +193,7 @@ const pressed: readonly Case[] = [
     call: call(),
     openai: {
       answer: says(429, limited, { 'x-should-retry': 'false' }),
-      source: null,
+      source: SDK_CODE,
       sight: { ...LIMITED, attempts: 1 },
     },
     engine: () => json(429, '{"error":{"message":"no"}}', { 'x-should-retry': 'false' }),
@@ -245,7 +280,7 @@ const failures: readonly Case[] = [
     call: call(),
     openai: {
       answer: page(500, 'Internal Server Error'),
-      source: null,
+      source: SDK_CODE,
       sight: { ...BARE, status: 500 },
     },
     engine: () => page(500, 'Internal Server Error'),
@@ -259,7 +294,7 @@ const failures: readonly Case[] = [
     call: call(),
     openai: {
       answer: says(409, fields('The resource was updated by another request')),
-      source: null,
+      source: SDK_CODE,
       sight: refusal('ConflictError', 409, fields(''), 3),
     },
     engine: () => json(409, '{"error":{"message":"busy with a weight update","code":409}}'),
@@ -271,7 +306,7 @@ const failures: readonly Case[] = [
     call: call(),
     openai: {
       answer: says(408, fields('timed out')),
-      source: null,
+      source: SDK_CODE,
       sight: refusal('APIStatusError', 408, fields(''), 3),
     },
     engine: () => json(408, '{"error":{"message":"timed out","code":408}}'),
@@ -301,8 +336,11 @@ const failures: readonly Case[] = [
         headers: JSON_LENGTH,
         steps: [{ send: '{"id":"x"' }, { waitMs: 50 }, { reset: true }],
       },
-      source: null,
-      sight: sight({ js: 'TypeError', python: 'APIConnectionError' }, { attempts: 1 }),
+      source: SDK_CODE,
+      sight: sight(
+        { js: 'TypeError', python: 'APIConnectionError' },
+        { attempts: { js: 1, python: 3 } },
+      ),
     },
     engine: () => ({
       headers: JSON_LENGTH,
@@ -318,7 +356,7 @@ const failures: readonly Case[] = [
     call: call(),
     openai: {
       answer: page(504, '<html><title>504 Gateway Time-out</title></html>'),
-      source: null,
+      source: SDK_CODE,
       sight: { ...BARE, status: 504 },
     },
     engine: () => HANG,
@@ -334,7 +372,7 @@ const failures: readonly Case[] = [
     call: stream(),
     openai: {
       answer: page(504, '<html><title>504 Gateway Time-out</title></html>'),
-      source: null,
+      source: SDK_CODE,
       sight: { ...BARE, status: 504 },
     },
     engine: () => ({ headers: { 'content-type': 'text/event-stream' }, headFirst: true, ...HANG }),
@@ -349,7 +387,7 @@ const failures: readonly Case[] = [
     call: call({ timeoutMs: 1_000 }),
     openai: {
       answer: HANG,
-      source: null,
+      source: SDK_CODE,
       sight: sight('APITimeoutError', { attempts: 3 }),
     },
     engine: () => HANG,
@@ -359,4 +397,40 @@ const failures: readonly Case[] = [
   },
 ]
 
-export const RETRIES: readonly Case[] = [...limitCases, ...pressed, ...failures]
+const leaving: readonly Case[] = [
+  {
+    name: 'a caller who aborts while waiting',
+    call: call(),
+    openai: {
+      answer: HANG,
+      source: SDK_CODE,
+      sight: sight('APIUserAbortError'),
+    },
+    engine: () => HANG,
+    sight: sight('APIUserAbortError'),
+    engineSees: 1,
+    cancels: true,
+    aborts: true,
+  },
+  {
+    name: 'a gateway that is shut down and followed by another',
+    call: call(),
+    openai: {
+      answer: (nth) => (nth === 0 ? says(503, overloaded) : HELLO),
+      source: SDK_CODE,
+      sight: ANSWERED,
+    },
+    engine: () => HANG,
+    before: async (world, sdk) => {
+      await hold(world)
+      await sdk.call(`${world.url}/v1`, call({ do: 'models' }))
+      await takeOver(world)
+    },
+    sight: ANSWERED,
+    engineSees: 1,
+    statuses: [503, 200],
+    asksMs: 1_000,
+  },
+]
+
+export const RETRIES: readonly Case[] = [...limitCases, ...pressed, ...failures, ...leaving]

@@ -1,6 +1,6 @@
 /** Streams: what comes before the first event, in the middle, and at the end. */
 import { chunk, DONE, type Script, SSE, type Step } from '../support/engine.ts'
-import { type Case, fields, json, refusal, says, sight, stream } from './cases.ts'
+import { type Case, fields, json, refusal, SDK_CODE, says, sight, stream } from './cases.ts'
 
 const events = (...pieces: readonly (string | Step)[]): Script => ({
   headers: { ...SSE, 'x-request-id': 'req_openai' },
@@ -24,7 +24,7 @@ export const STREAMS: readonly Case[] = [
     call: stream(),
     openai: {
       answer: events(HEL, LO, END, DONE),
-      source: null,
+      source: SDK_CODE,
       sight: sight(null, { text: 'Hello' }),
     },
     engine: () => events(HEL, LO, END, DONE),
@@ -36,7 +36,7 @@ export const STREAMS: readonly Case[] = [
     call: stream(),
     openai: {
       answer: says(400, bad),
-      source: null,
+      source: SDK_CODE,
       sight: refusal('BadRequestError', 400, bad),
     },
     engine: () => events(event({ ...bad, type: 'BadRequestError', code: 400 }), DONE),
@@ -105,7 +105,7 @@ export const STREAMS: readonly Case[] = [
     call: stream(),
     openai: {
       answer: events(HEL),
-      source: null,
+      source: SDK_CODE,
       sight: sight(null, { text: 'Hel' }),
     },
     engine: () => events(HEL),
@@ -118,7 +118,7 @@ export const STREAMS: readonly Case[] = [
     call: stream(),
     openai: {
       answer: events(HEL, LO, END),
-      source: null,
+      source: SDK_CODE,
       sight: sight(null, { text: 'Hello' }),
     },
     engine: () => events(HEL, LO, END),
@@ -130,7 +130,7 @@ export const STREAMS: readonly Case[] = [
     call: stream(),
     openai: {
       answer: events(HEL, { waitMs: 50 }, { reset: true }),
-      source: null,
+      source: SDK_CODE,
       sight: TORN,
     },
     engine: () => events(HEL, { hang: true }),
@@ -139,14 +139,14 @@ export const STREAMS: readonly Case[] = [
     engineSees: 1,
     aborts: true,
     says: 'nothing arrived for 0.3 s',
-    differs: 'the SDKs have no time-out between two events',
+    differs: 'the SDKs would wait until something cuts them off; this plays only the cut',
   },
   {
     name: 'JSON where a stream was asked for',
     call: stream(),
     openai: {
       answer: json(500, JSON.stringify({ error: sorry })),
-      source: null,
+      source: SDK_CODE,
       sight: refusal('InternalServerError', 500, sorry, 3),
     },
     engine: () => json(500, '{"object":"error","message":"CUDA error","code":500}'),
@@ -160,7 +160,7 @@ export const STREAMS: readonly Case[] = [
     call: stream({ stopAfter: 1 }),
     openai: {
       answer: events(HEL, { hang: true }),
-      source: null,
+      source: SDK_CODE,
       sight: sight(null, { text: 'Hel' }),
     },
     engine: () => events(HEL, { hang: true }),

@@ -5,12 +5,15 @@
 import type { ErrorBody } from '../../src/errors.ts'
 import { completion, JSON_TYPE, type Script } from '../support/engine.ts'
 import { KEY, type World, type WorldSettings } from '../support/gateway.ts'
-import type { Call } from './sdk.ts'
+import type { Call, Sdk } from './sdk.ts'
 
 export type Fields = ErrorBody['error']
 
-/** A class by its Python name, or one for each SDK where they have nothing in common. */
-export type Class = string | { readonly js: string | null; readonly python: string | null } | null
+/** One for both SDKs, or one for each where they have nothing in common. */
+export type Each<Value> = Value | { readonly js: Value; readonly python: Value }
+
+/** A class by its Python name; null: nothing is raised. */
+export type Class = Each<string | null>
 
 /** What the caller of the SDK sees. */
 export type Sight = {
@@ -20,7 +23,7 @@ export type Sight = {
   readonly code: string | null
   readonly param: string | null
   /** Requests that the SDK sends. */
-  readonly attempts: number
+  readonly attempts: Each<number>
   readonly text: string
 }
 
@@ -30,14 +33,16 @@ export type Case = {
   readonly openai: {
     /** What OpenAI sends, to every request or to the nth, counted from 0. */
     readonly answer: Script | ((nth: number) => Script)
-    /** Where that was seen; null: assumed. */
+    /** Where that was seen: a GitHub thread, or the SDKs' own code; null: assumed. */
     readonly source: string | null
     readonly sight: Sight
   }
   readonly engine: (nth: number) => Script
   readonly settings?: WorldSettings
   /** Before the call. */
-  readonly before?: (world: World) => Promise<void>
+  readonly before?: (world: World, sdk: Sdk) => Promise<void>
+  /** The caller aborts once the server has the request; only JavaScript has a way to. */
+  readonly cancels?: true
   readonly sight: Sight
   /** Requests that reach the engine; null: not certain. */
   readonly engineSees: number | null
@@ -54,6 +59,9 @@ export type Case = {
   /** Why Penstock's answer is not OpenAI's; needed exactly when the SDK's caller can tell. */
   readonly differs?: string
 }
+
+/** Nothing of OpenAI's is needed to know what the SDK makes of it. */
+export const SDK_CODE = "the SDKs' own code"
 
 export const MODEL = 'qwq-32b'
 export const call = (more: Partial<Call> = {}): Call => ({
@@ -122,8 +130,12 @@ const JS_NAMES: Readonly<Record<string, string>> = {
   APITimeoutError: 'APIConnectionTimeoutError',
 }
 
-export const classIn = (sdk: 'js' | 'python', raised: Class): string | null => {
-  if (raised === null) return null
-  if (typeof raised !== 'string') return raised[sdk]
-  return sdk === 'js' ? (JS_NAMES[raised] ?? raised) : raised
+/** The sight of one SDK's caller. */
+export const sightIn = (sdk: 'js' | 'python', { raised, attempts, ...rest }: Sight) => {
+  const name = typeof raised === 'object' && raised !== null ? raised[sdk] : raised
+  return {
+    ...rest,
+    raised: name !== null && sdk === 'js' ? (JS_NAMES[name] ?? name) : name,
+    attempts: typeof attempts === 'number' ? attempts : attempts[sdk],
+  }
 }

@@ -27,13 +27,13 @@ export const startJs = (): Sdk => {
   })
   return {
     name: 'js',
-    call: async (base, call) => {
+    call: async (base, call, signal) => {
       books.notes = fresh()
       books.sleeps = call.sleeps === true
       const { notes } = books
       const client = clientFor(base, call, notes)
       try {
-        notes.text = await run(client, call, notes)
+        notes.text = await run(client, call, { notes, signal })
         return { ...NOTHING, ...notes }
       } catch (error) {
         return { ...raised(error), ...notes }
@@ -66,15 +66,18 @@ const clientFor = (base: string, { key, timeoutMs, headers }: Call, notes: Notes
     },
   })
 
-const run = async (client: OpenAI, call: Call, notes: Notes): Promise<string> => {
+type Running = { readonly notes: Notes; readonly signal: AbortSignal | undefined }
+
+const run = async (client: OpenAI, call: Call, running: Running): Promise<string> => {
   const { model, path = '', raw } = call
   switch (call.do) {
     case 'chat': {
-      const answer = await client.chat.completions.create({ model, messages: MESSAGES })
+      const { signal } = running
+      const answer = await client.chat.completions.create({ model, messages: MESSAGES }, { signal })
       return answer.choices[0]?.message.content ?? ''
     }
     case 'stream':
-      return streamed(client, call, notes)
+      return streamed(client, call, running)
     case 'model':
       return (await client.models.retrieve(model)).id
     case 'models':
@@ -88,7 +91,7 @@ const run = async (client: OpenAI, call: Call, notes: Notes): Promise<string> =>
   }
 }
 
-const streamed = async (client: OpenAI, call: Call, notes: Notes): Promise<string> => {
+const streamed = async (client: OpenAI, call: Call, { notes }: Running): Promise<string> => {
   const ask = { model: call.model, messages: MESSAGES, stream: true as const }
   const stream = await client.chat.completions.create(ask)
   let pieces = 0

@@ -50,6 +50,6 @@ export type Answered = z.infer<typeof Answered>
 /** One official SDK at its defaults: two retries. `base` ends in `/v1`. */
 export type Sdk = {
   readonly name: 'js' | 'python'
-  readonly call: (base: string, call: Call) => Promise<Outcome>
+  readonly call: (base: string, call: Call, signal?: AbortSignal) => Promise<Outcome>
   readonly close: () => Promise<void>
 }

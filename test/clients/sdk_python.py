@@ -38,17 +38,35 @@ class Notes:
         )
 
 
-def client_for(base: str, call: dict, notes: Notes) -> OpenAI:
-    timeout_ms = call.get("timeoutMs")
-    options = {} if timeout_ms is None else {"timeout": timeout_ms / 1000}
-    hooks = {"request": [notes.sent], "response": [notes.answered]}
-    return OpenAI(
-        base_url=base,
-        api_key=call["key"] or "none",
-        default_headers=call.get("headers"),
-        http_client=openai.DefaultHttpxClient(event_hooks=hooks),
-        **options,
-    )
+class Clients:
+    """One client for as long as the calls go to the same place: its connections are kept."""
+
+    def __init__(self) -> None:
+        self.notes = Notes()
+        self.place: object = None
+        self.client: OpenAI | None = None
+
+    def of(self, base: str, call: dict) -> OpenAI:
+        place = (base, call["key"], call.get("timeoutMs"), call.get("headers"))
+        if self.client is not None and self.place == place:
+            return self.client
+        if self.client is not None:
+            self.client.close()
+        timeout_ms = call.get("timeoutMs")
+        options = {} if timeout_ms is None else {"timeout": timeout_ms / 1000}
+        hooks = {
+            "request": [lambda request: self.notes.sent(request)],
+            "response": [lambda response: self.notes.answered(response)],
+        }
+        self.place = place
+        self.client = OpenAI(
+            base_url=base,
+            api_key=call["key"] or "none",
+            default_headers=call.get("headers"),
+            http_client=openai.DefaultHttpxClient(event_hooks=hooks),
+            **options,
+        )
+        return self.client
 
 
 def run(client: OpenAI, call: dict, notes: Notes) -> str:
@@ -103,8 +121,8 @@ def raised(error: Exception) -> dict[str, object]:
 NOTHING = dict.fromkeys(("raised", "status", "type", "code", "param", "requestId")) | {"message": ""}
 
 
-def outcome(base: str, call: dict) -> dict[str, object]:
-    notes = Notes()
+def outcome(clients: Clients, base: str, call: dict) -> dict[str, object]:
+    notes = clients.notes = Notes()
 
     def sleep(seconds: float) -> None:
         notes.waits_ms.append(seconds * 1000)
@@ -112,8 +130,7 @@ def outcome(base: str, call: dict) -> dict[str, object]:
 
     time.sleep = sleep
     try:
-        with client_for(base, call, notes) as client:
-            notes.text = run(client, call, notes)
+        notes.text = run(clients.of(base, call), call, notes)
         end = NOTHING
     except Exception as error:  # whatever a caller would have to catch
         end = raised(error)
@@ -129,9 +146,10 @@ def outcome(base: str, call: dict) -> dict[str, object]:
 
 
 def main() -> None:
+    clients = Clients()
     for line in sys.stdin:
         ask = json.loads(line)
-        print(json.dumps(outcome(ask["base"], ask["call"])), flush=True)
+        print(json.dumps(outcome(clients, ask["base"], ask["call"])), flush=True)
 
 
 if __name__ == "__main__":
