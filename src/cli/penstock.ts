@@ -98,7 +98,8 @@ const assemble = async (
   const nodes = new Nodes({ fleet, clock, driverFor: driverFactory(settings), log: log.info })
   closers.push(() => nodes.close())
   const driverOf = (node: string) => nodes.driver(node)
-  const telemetry = await startTelemetry({ fleet, clock, driverOf, runtimes, store, log })
+  const parts = { fleet, clock, driverOf, runtimes, store, log, nodes, wanted }
+  const telemetry = await startTelemetry(parts)
   closers.push(() => telemetry.close())
   const spillovers = new Spillovers(fleet)
   const snapshot = (): GatewaySnapshot =>
@@ -115,7 +116,7 @@ const assemble = async (
   closers.push(() => gateway.close())
   const gatewayUrl = `http://${shownHost(settings.gatewayHost)}:${gateway.port}/v1`
   const view = (): FleetView => viewNow({ fleet, nodes, wanted, gateway, gatewayUrl, rehearse })
-  telemetry.watch(view)
+  telemetry.watch(view, (slot) => gateway.inFlight(slot))
   const publish = (): void => {
     wanted.refresh()
     gateway.publish(snapshot())
@@ -177,8 +178,12 @@ const controlled = (core: Core, { settings, telemetry, view, closers }: Around) 
   const { fleet, wanted, store, gateway, rehearse, log, driverOf, publish } = core
   const postmortem = postmortemIn(join(settings.home, 'logs'), driverOf, log.info)
   const inFlight = (slot: number): number => gateway.inFlight(slot)
-  const loopParts = { fleet, clock, driverOf, runtimes, inFlight, probe, log: log.info }
-  const loop = new Loop({ ...loopParts, postmortem: postmortem.keep })
+  const loopParts = { fleet, clock, driverOf, runtimes, inFlight, log: log.info }
+  const loop = new Loop({
+    ...loopParts,
+    probe: telemetry.books.probing(probe),
+    postmortem: postmortem.keep,
+  })
   closers.push(() => loop.close())
   let looping = false
   const begin = (): void => {
@@ -192,6 +197,8 @@ const controlled = (core: Core, { settings, telemetry, view, closers }: Around) 
     began: begin,
     requests: telemetry.requests,
     history: telemetry.history,
+    usage: telemetry.books.usage,
+    reconcile: telemetry.books.reconcile,
     metrics: telemetry.metrics,
     postmortemOf: postmortem.of,
     keysChanged: publish,

@@ -17,6 +17,7 @@ import { serve } from './serve.ts'
 import { simulatorImage } from './simulator.ts'
 import { status } from './status.ts'
 import { up } from './up.ts'
+import { usage, usageOptions } from './usage.ts'
 import { VERSION } from './version.ts'
 
 const INPUT_ERRORS = ['invalid_input', 'invalid_request', 'not_found']
@@ -163,6 +164,8 @@ const declareFleet = (verb: Verb, does: Does): void => {
   )
   const statusVerb = verb('status', 'nodes, deployments, ranks').option('--json', 'print JSON')
   does(statusVerb, (settings, flags) => status(settings, flags))
+  const usageVerb = usageOptions(verb('usage', 'who used what, and what it cost'))
+  does(usageVerb, (settings, flags) => usage(settings, flags))
   const logsVerb = verb('logs', "an engine's log")
     .argument('<target>', 'deployment or replica: deepseek-r1, deepseek-r1/0')
     .option('--rank <n>', 'which rank', whole, 0)

@@ -1,11 +1,11 @@
 /** Telemetry wired to the fleet: scrapes, GPU readings, history, metrics, recent requests. */
 import type { Clock } from '../clock.ts'
 import type { Series } from '../core/admin.ts'
+import type { NodeSpec } from '../core/inventory.ts'
 import type { Runtimes } from '../core/runtime.ts'
 import type { FinishedRequest } from '../core/snapshot.ts'
 import type { FleetView } from '../core/view.ts'
 import type { Driver } from '../drivers/driver.ts'
-import { errorLine } from '../errors.ts'
 import type { Fleet } from '../fleet.ts'
 import type { Store } from '../store/store.ts'
 import { createGpuWatch, type GpuRank } from '../telemetry/gpus.ts'
@@ -13,6 +13,7 @@ import { createHistory } from '../telemetry/history.ts'
 import { createMetrics } from '../telemetry/metrics.ts'
 import { createScraper, type ScrapeTarget } from '../telemetry/scrape.ts'
 import type { Log } from './log.ts'
+import { openUsageBooks, type UsageBooks } from './usage-books.ts'
 import { VERSION } from './version.ts'
 
 /** Kept in memory for the console; the store keeps more. */
@@ -26,16 +27,19 @@ export type TelemetryOptions = {
   readonly runtimes: Runtimes
   readonly store: Store
   readonly log: Log
+  readonly nodes: { specs(): readonly NodeSpec[] }
+  readonly wanted: { readonly rehearsalSpeed: number }
 }
 
 export type Telemetry = {
+  readonly books: UsageBooks
   finished(requests: readonly FinishedRequest[]): void
   threadRestarted(): void
   requests(limit: number): readonly FinishedRequest[]
   history(sinceMs: number): readonly Series[]
   metrics(): Promise<string>
   /** From now on the view is recorded; it needs a gateway, which needs `finished`. */
-  watch(view: () => FleetView): void
+  watch(view: () => FleetView, inFlight: (slot: number) => number): void
   close(): Promise<void>
 }
 
@@ -44,6 +48,7 @@ export const startTelemetry = async (options: TelemetryOptions): Promise<Telemet
   const metrics = createMetrics({ version: VERSION })
   const history = createHistory()
   const recent = [...(await store.recentRequests(RECENT_MAX))]
+  const books = await openUsageBooks(options)
   let view: (() => FleetView) | null = null
   const scraper = createScraper({
     targets: () => scrapeTargets(fleet),
@@ -52,6 +57,7 @@ export const startTelemetry = async (options: TelemetryOptions): Promise<Telemet
     onSample: ({ replica, signals, rates, readAtMs }) => {
       fleet.rated(replica, rates)
       fleet.sampled(replica, signals, readAtMs)
+      books.sampled(replica, signals, readAtMs)
     },
     onError: ({ replica, message, failures, rates }) => {
       fleet.rated(replica, rates)
@@ -71,15 +77,12 @@ export const startTelemetry = async (options: TelemetryOptions): Promise<Telemet
     if (view !== null) history.record(view())
   })
   return {
+    books,
     finished: (requests) => {
+      books.finished(requests)
       recent.unshift(...[...requests].reverse())
       recent.length = Math.min(recent.length, RECENT_MAX)
       for (const request of requests) metrics.observeRequest(request)
-      try {
-        store.recordRequests(requests)
-      } catch (error) {
-        log.error(`${requests.length} finished requests could not be kept: ${errorLine(error)}`)
-      }
       fleet.changed()
     },
     threadRestarted: () => metrics.gatewayThreadRestarted(),
@@ -89,12 +92,14 @@ export const startTelemetry = async (options: TelemetryOptions): Promise<Telemet
       if (view !== null) metrics.observeFleet(view())
       return metrics.metricsText()
     },
-    watch: (given) => {
+    watch: (given, inFlight) => {
       view = given
+      books.watch(inFlight)
     },
     close: async () => {
       stopRecording()
       await Promise.all([scraper.stop(), gpus.stop()])
+      books.close()
     },
   }
 }

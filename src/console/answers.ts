@@ -120,9 +120,13 @@ export const FinishedRequestSchema = z.strictObject({
   ttftMs: number.nullable(),
   durationMs: number,
   spillover: z
-    .enum(['tokens', 'saturation', 'unavailable'])
+    .enum(['tokens', 'saturation', 'latency', 'unavailable'])
     .exactOptional()
     .describe('why a stand-in answered; absent: none did'),
+  queueMs: number.exactOptional().describe('time in the queue of the gateway; absent: none'),
+  retries: count.exactOptional().describe('attempts that failed before this one; absent: none'),
+  continuations: count.exactOptional().describe('times that another replica went on with it'),
+  decision: text.exactOptional().describe('what decided, in words'),
 }) satisfies z.ZodType<FinishedRequest>
 
 export const RequestsSchema = z.strictObject({ requests: z.array(FinishedRequestSchema) })

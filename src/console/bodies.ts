@@ -4,6 +4,8 @@
  */
 import { z } from 'zod'
 import type { FaultAsk, InputFiles, KeyRequest, RankScope } from '../core/admin.ts'
+import { dayOf, parseDay } from '../core/day.ts'
+import { USAGE_DIMENSIONS, type UsageAsk } from '../core/usage-report.ts'
 import { PenstockError } from '../errors.ts'
 
 /** Bodies of the admin API, bytes: an inventory and a directory of manifests as text. */
@@ -100,6 +102,46 @@ export const RequestsQuery = z.strictObject({ limit: digits(1, 1000).default(100
 export const HistoryQuery = z.strictObject({
   since: digits(0, Number.MAX_SAFE_INTEGER).default(0).describe('epoch milliseconds'),
 })
+
+/** As many days as usage is kept; a month when nothing is said. */
+const USAGE_DAYS_MAX = 800
+const USAGE_DAYS = 30
+
+const Day = z
+  .string()
+  .refine((text) => parseDay(text) !== null, 'expected a day such as 2026-11-24')
+  .transform((text) => parseDay(text) ?? 0)
+
+const dimensions: readonly string[] = USAGE_DIMENSIONS
+
+const By = z
+  .string()
+  .default('consumer,model')
+  .refine((text) => text.split(',').every((name) => dimensions.includes(name)), {
+    message: `expected some of ${USAGE_DIMENSIONS.join(', ')}, with commas between`,
+  })
+  .transform((text) => USAGE_DIMENSIONS.filter((name) => text.split(',').includes(name)))
+  .describe(`what rows are told apart by: some of ${USAGE_DIMENSIONS.join(', ')}`)
+
+export const UsageQuery = z.strictObject({
+  from: Day.optional().describe('first day, UTC; default: 29 days before `to`'),
+  to: Day.optional().describe('last day, UTC; default: today'),
+  by: By,
+})
+
+/** Days from the query, filled up from `nowMs` (epoch). Throws invalid_request. */
+export const usageAsk = (query: z.output<typeof UsageQuery>, nowMs: number): UsageAsk => {
+  const toDay = query.to ?? dayOf(nowMs)
+  const fromDay = query.from ?? toDay - USAGE_DAYS + 1
+  if (fromDay > toDay) {
+    throw new PenstockError('invalid_request', '`from` is after `to`', { param: 'from' })
+  }
+  if (toDay - fromDay >= USAGE_DAYS_MAX) {
+    const message = `usage is kept for ${USAGE_DAYS_MAX} days: ask for no more`
+    throw new PenstockError('invalid_request', message, { param: 'from' })
+  }
+  return { fromDay, toDay, by: query.by }
+}
 
 /** Parses or throws invalid_request naming every issue; `what` is `body`, `query` or `path`. */
 export const read = <S extends z.ZodType>(schema: S, value: unknown, what: string): z.output<S> => {

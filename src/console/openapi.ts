@@ -6,6 +6,7 @@ import * as answers from './answers.ts'
 import * as bodies from './bodies.ts'
 import * as fleet from './fleet.ts'
 import { FitSchema, PlanSchema } from './planned.ts'
+import * as usage from './usage-answers.ts'
 
 /** What callers send: defaults make a key optional. */
 const ASKED = {
@@ -34,10 +35,12 @@ const ANSWERED = {
   NodeView: fleet.NodeSchema,
   Plan: PlanSchema,
   PlanAnswer: answers.PlanAnswerSchema,
+  Reconciliation: usage.ReconciliationSchema,
   ReplicaView: fleet.ReplicaSchema,
   Replicas: answers.ReplicasSchema,
   Requests: answers.RequestsSchema,
   Series: answers.SeriesSchema,
+  UsageReport: usage.UsageReportSchema,
 } as const
 
 export type Component = keyof typeof ASKED | keyof typeof ANSWERED

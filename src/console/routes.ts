@@ -1,5 +1,6 @@
 /** The routes of the admin API that answer with one JSON document. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { Clock } from '../clock.ts'
 import type { AdminPort } from '../core/admin.ts'
 import * as bodies from './bodies.ts'
 import { adminOnly } from './guard.ts'
@@ -12,8 +13,9 @@ export const leaving = (reply: FastifyReply): AbortSignal => {
   return controller.signal
 }
 
-export const adminRoutes = (app: FastifyInstance, admin: AdminPort): void => {
+export const adminRoutes = (app: FastifyInstance, admin: AdminPort, clock: Clock): void => {
   fleetRoutes(app, admin)
+  usageRoutes(app, admin, clock)
   operateRoutes(app, admin)
   rehearseRoutes(app, admin)
   keyRoutes(app, admin)
@@ -52,6 +54,33 @@ const fleetRoutes = (app: FastifyInstance, admin: AdminPort): void => {
     const { since } = bodies.read(bodies.HistoryQuery, request.query, 'query')
     return { series: admin.history(since) }
   })
+}
+
+const usageRoutes = (app: FastifyInstance, admin: AdminPort, clock: Clock): void => {
+  const onRequest = adminOnly(admin)
+  const usage = operation({
+    id: 'usage',
+    summary: 'Requests, tokens, times and cost by consumer, key, model, deployment and day',
+    admin: true,
+    querystring: inline(bodies.UsageQuery),
+    response: { 200: json('sums of the days asked for', 'UsageReport') },
+  })
+  app.get('/admin/v1/usage', { onRequest, schema: usage }, async (request) => {
+    const query = bodies.read(bodies.UsageQuery, request.query, 'query')
+    return admin.usage(bodies.usageAsk(query, clock.now()))
+  })
+
+  const reconcile = operation({
+    id: 'reconcileUsage',
+    summary: "Tokens of our books against the engines' own counters, read now",
+    admin: true,
+    response: {
+      200: json('both figures and the difference, by run of an engine', 'Reconciliation'),
+    },
+  })
+  app.get('/admin/v1/usage/reconcile', { onRequest, schema: reconcile }, async () =>
+    admin.reconcile(),
+  )
 }
 
 const operateRoutes = (app: FastifyInstance, admin: AdminPort): void => {

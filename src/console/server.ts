@@ -61,7 +61,7 @@ export const startConsole = async (options: ConsoleOptions): Promise<Console> =>
   await app.register(async (inner) => {
     healthRoutes(inner, admin)
     documentRoute(inner)
-    adminRoutes(inner, admin)
+    adminRoutes(inner, admin, clock)
     streamRoutes(inner, { admin, hub, log, clock })
   })
   await pageRoutes(app, options.assets)

@@ -48,6 +48,8 @@ export type AdminOptions = {
   readonly view: () => FleetView
   readonly requests: (limit: number) => readonly FinishedRequest[]
   readonly history: (sinceMs: number) => readonly Series[]
+  readonly usage: AdminPort['usage']
+  readonly reconcile: AdminPort['reconcile']
   readonly metrics: () => Promise<string>
   /** Log lines kept of a rank that was removed after a failure; null when there are none. */
   readonly postmortemOf: (container: string) => Promise<string | null>
@@ -65,6 +67,8 @@ export const adminPort = (options: AdminOptions): AdminPort => {
     subscribe: (listener) => throttled(options, listener),
     requests: options.requests,
     history: options.history,
+    usage: options.usage,
+    reconcile: options.reconcile,
     plan: async (files) => planAnswer(options, files),
     apply: (files, signal) => apply(options, files, signal),
     restart: async (target) => {

@@ -3,6 +3,7 @@
  * path, then one short completion, because a port that answers is not a model that does
  * (facts: vLLM's /health is a flag, not a probe).
  */
+import type { TokenPair } from '../core/reconcile.ts'
 import type { Runtime } from '../core/runtime.ts'
 
 /** A first completion may wait for kernels to be compiled (DeepGEMM: minutes). */
@@ -10,7 +11,11 @@ const SMOKE_TIMEOUT_MS = 300_000
 const ANSWER_BYTES_MAX = 1_048_576
 
 export type ProbeAnswer =
-  | { readonly ready: true }
+  | {
+      readonly ready: true
+      /** What the completion took; absent: the engine did not say. */
+      readonly usage?: TokenPair
+    }
   | { readonly ready: false; readonly reason: string }
 
 export type ProbeAsk = {
@@ -18,6 +23,8 @@ export type ProbeAsk = {
   readonly model: string
   readonly ready: Runtime['ready']
   readonly signal: AbortSignal
+  /** Called when the engine says that it is ready, before it is given its first tokens to do. */
+  readonly beforeSmoke?: () => Promise<void>
 }
 
 const words = (error: unknown): string => {
@@ -31,14 +38,19 @@ const words = (error: unknown): string => {
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null
 
-/** Whether the body is a completion with at least one generated token. */
-const completed = (text: string): boolean => {
+/** What a completion with at least one generated token took; null: the body is no such thing. */
+const completed = (text: string): { readonly usage?: TokenPair } | null => {
   const body: unknown = JSON.parse(text)
-  if (!isRecord(body) || !Array.isArray(body.choices) || body.choices.length === 0) return false
-  return !isRecord(body.usage) || Number(body.usage.completion_tokens ?? 1) >= 1
+  if (!isRecord(body) || !Array.isArray(body.choices) || body.choices.length === 0) return null
+  if (!isRecord(body.usage)) return {}
+  const { prompt_tokens: prompt, completion_tokens: completion = 1 } = body.usage
+  if (Number(completion) < 1) return null
+  const known = typeof prompt === 'number' && typeof completion === 'number'
+  return known ? { usage: { prompt, completion } } : {}
 }
 
-export const probe = async ({ endpoint, model, ready, signal }: ProbeAsk): Promise<ProbeAnswer> => {
+export const probe = async (ask: ProbeAsk): Promise<ProbeAnswer> => {
+  const { endpoint, ready, signal } = ask
   try {
     const answer = await fetch(`${endpoint}${ready.path}`, {
       signal: AbortSignal.any([signal, AbortSignal.timeout(ready.probeTimeoutMs)]),
@@ -48,10 +60,11 @@ export const probe = async ({ endpoint, model, ready, signal }: ProbeAsk): Promi
   } catch (error) {
     return { ready: false, reason: `${ready.path}: ${words(error)}` }
   }
-  return smoke({ endpoint, model, signal })
+  await ask.beforeSmoke?.()
+  return smoke(ask)
 }
 
-const smoke = async (ask: Omit<ProbeAsk, 'ready'>): Promise<ProbeAnswer> => {
+const smoke = async (ask: Omit<ProbeAsk, 'ready' | 'beforeSmoke'>): Promise<ProbeAnswer> => {
   try {
     const answer = await fetch(`${ask.endpoint}/v1/completions`, {
       method: 'POST',
@@ -60,7 +73,8 @@ const smoke = async (ask: Omit<ProbeAsk, 'ready'>): Promise<ProbeAnswer> => {
       signal: AbortSignal.any([ask.signal, AbortSignal.timeout(SMOKE_TIMEOUT_MS)]),
     })
     const text = (await answer.text()).slice(0, ANSWER_BYTES_MAX)
-    if (answer.status === 200 && completed(text)) return { ready: true }
+    const done = answer.status === 200 ? completed(text) : null
+    if (done !== null) return { ready: true, ...done }
     const reason = `the smoke completion was answered ${answer.status}: ${text.slice(0, 200)}`
     return { ready: false, reason }
   } catch (error) {

@@ -3,8 +3,10 @@
  * the JSON that crosses it. Implemented by control/, called by console/, spoken by the CLI.
  */
 import type { Plan } from './plan.ts'
+import type { Reconciliation } from './reconcile.ts'
 import type { Phase } from './runtime.ts'
 import type { FinishedRequest } from './snapshot.ts'
+import type { UsageAsk, UsageReport } from './usage-report.ts'
 import type { FleetView } from './view.ts'
 
 /** A file as the operator has it: `path` is what messages name. */
@@ -140,6 +142,10 @@ export type AdminPort = {
   /** Newest first, at most `limit`. */
   requests(limit: number): readonly FinishedRequest[]
   history(sinceMs: number): readonly Series[]
+  /** Throws invalid_request: more rows than one question may read. */
+  usage(ask: UsageAsk): Promise<UsageReport>
+  /** Our books against the engines' own counters, read now. */
+  reconcile(): Promise<Reconciliation>
   plan(files: InputFiles, signal: AbortSignal): Promise<PlanAnswer>
   /** Aborting stops the reporting; what was begun goes on and the caller is told so. */
   apply(files: InputFiles, signal: AbortSignal): AsyncIterable<ApplyEvent>

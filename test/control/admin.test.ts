@@ -91,6 +91,10 @@ const control = async () => {
     view: () => fleetPicture(0),
     requests: () => [],
     history: () => [],
+    usage: async () => {
+      throw new Error('not asked here')
+    },
+    reconcile: async () => ({ runs: [] }),
     metrics: async () => '',
     postmortemOf: async () => null,
     keysChanged: () => undefined,

@@ -12,7 +12,9 @@ import type {
   PlanAnswer,
   Series,
 } from '../../src/core/admin.ts'
+import type { Reconciliation } from '../../src/core/reconcile.ts'
 import type { FinishedRequest } from '../../src/core/snapshot.ts'
+import { type UsageAsk, type UsageReport, usageReport } from '../../src/core/usage-report.ts'
 import type { FleetView } from '../../src/core/view.ts'
 import { PenstockError } from '../../src/errors.ts'
 import { fleet } from './fleet.ts'
@@ -77,6 +79,15 @@ export class FakeAdmin implements AdminPort {
       ...series,
       points: series.points.filter(([atMs]) => atMs >= sinceMs),
     }))
+  }
+
+  async usage(ask: UsageAsk): Promise<UsageReport> {
+    this.asked.push(ask)
+    return usageReport({ ask, rows: [], costs: [], rehearsal: false })
+  }
+
+  async reconcile(): Promise<Reconciliation> {
+    return { runs: [] }
   }
 
   async plan(files: InputFiles): Promise<PlanAnswer> {
