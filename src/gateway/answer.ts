@@ -27,6 +27,8 @@ export type Line = {
 
 /** How one kind of answer is relayed. The line calls none of these after the end. */
 export type Answer = {
+  /** Has the client anything of it: nothing, a part, or all. */
+  readonly standing: 'unsent' | 'begun' | 'done'
   head(status: number, headers: IncomingHttpHeaders): void
   data(chunk: Buffer, nowMs: number): void
   /** The engine finished its response. */
@@ -45,6 +47,7 @@ export const answerHeaders = ({ caller, ticket, route }: Line): Record<string, s
   if (ticket.target !== null) headers['x-penstock-replica'] = ticket.target.id
   Object.assign(headers, ticket.rateHeaders())
   if (ticket.spillover !== null) headers['x-penstock-spillover'] = ticket.spillover
+  if (ticket.fallback !== null) headers['x-penstock-fallback'] = ticket.fallback
   return headers
 }
 

@@ -1,18 +1,22 @@
 /**
  * One request on its way to a replica and back: attempts, time-outs, back-pressure, and the end,
- * whichever side brings it. Only `dispatch` of undici is used, with this object as its handler:
- * no promise, stream or timer per request (baselines.md 5).
+ * whichever side brings it. Nothing of an attempt that failed is seen by the client, as long as
+ * another may take its place (core/retry.ts, fallback.ts).
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
-import type { Dispatcher } from 'undici'
 import { pickTarget } from '../core/balance.ts'
 import { type Rename, reasoningRename } from '../core/reasoning.ts'
+import { type Blame, mayRetry, metCause, USUAL_RETRY } from '../core/retry.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
 import type { UsageStrip } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import type { Answer, Line } from './answer.ts'
+import { Attempt, type AttemptListener } from './attempt.ts'
+import { type Fallen, fallBack } from './fallback.ts'
 import { diedAfterReuse } from './pools.ts'
+import type { Prepared } from './prepare.ts'
+import type { Asker } from './reserve.ts'
 import { type Caller, type Failure, failureOf } from './respond.ts'
 import type { Running } from './running.ts'
 import type { GatewayState } from './state.ts'
@@ -20,10 +24,10 @@ import { StreamAnswer } from './stream.ts'
 import type { Finish, Ticket } from './ticket.ts'
 import { WholeAnswer } from './whole.ts'
 
-/** A second attempt is made only when the first cannot have reached the engine. */
-const ATTEMPTS_MAX = 2
 /** A client that has not read for this long, with unsent bytes waiting, is dropped. */
 const CLIENT_STALL_MS = 60_000
+/** So is one with more than this waiting: twice the largest that is ever written at once. */
+const CLIENT_BYTES_MAX = 32 * 1024 * 1024
 const CONNECT_CODES = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
@@ -33,41 +37,49 @@ const CONNECT_CODES = new Set([
   'EAI_AGAIN',
   'UND_ERR_CONNECT_TIMEOUT',
 ])
+const UNREACHABLE: Blame = { kind: 'unreachable', status: null }
 
 export type ExchangeStart = {
   readonly state: GatewayState
   readonly ticket: Ticket
   readonly route: GatewayRoute
+  /** The route that was chosen before a fallback took over; `route` if none did. */
+  readonly from: GatewayRoute
   readonly res: ServerResponse
   readonly caller: Caller
   /** Fixed by our route table; nothing a request brings is in it. */
   readonly path: string
   readonly headers: string[]
-  readonly body: Uint8Array
   readonly stream: boolean
-  readonly strip: UsageStrip | null
+  readonly asker: Asker
+  /** The request as a route's engine gets it. */
+  readonly prepare: (route: GatewayRoute) => Prepared
 }
 
-export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
+export class Exchange implements Line, Running, AttemptListener {
   place = -1
   readonly res: ServerResponse
   readonly caller: Caller
   readonly ticket: Ticket
-  readonly route: GatewayRoute
   readonly keepAliveMs: number
-  readonly strip: UsageStrip | null
-  readonly rename: Rename | null
+  route: GatewayRoute
+  strip: UsageStrip | null
+  rename: Rename | null
   readonly #state: GatewayState
-  readonly #path: string
-  readonly #headers: string[]
-  readonly #answer: Answer
-  readonly #stream: boolean
-  /** Dropped once the engine answers: a long prompt need not be kept for a long answer. */
+  readonly #start: Omit<ExchangeStart, 'prepare'>
+  #answer: Answer
+  /** What the replica is sent; null: nobody else can be asked any more. */
   #body: Uint8Array | null
-  #controller: Dispatcher.DispatchController | null = null
-  #attempts = 0
+  #prepare: ExchangeStart['prepare'] | null
+  #attempt: Attempt | null = null
+  /** Replicas that have failed this request, by id. */
+  #failed: readonly string[] = []
+  /** It may have been sent twice to one replica, once: the idle connection had died. */
+  #resent = false
+  #probing = false
   #answering = false
-  #upstreamEnded = false
+  /** A fallback is being sought: nobody works on the request. */
+  #seeking = false
   #over = false
   /** Since when the side we wait for is silent: the engine, or a client that does not read. */
   #waitingSinceMs = 0
@@ -79,50 +91,62 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
     this.ticket = start.ticket
     this.route = start.route
     this.keepAliveMs = start.state.table.snapshot.keepAliveMs
-    this.rename = renameFor(start)
+    this.rename = renameFor(start, start.route)
     this.#state = start.state
-    this.#path = start.path
-    this.#headers = start.headers
-    this.#body = start.body
-    this.#stream = start.stream
-    this.strip = start.strip
+    const { prepare, ...rest } = start
+    this.#start = rest
+    this.#prepare = prepare
+    const { body, strip } = prepare(start.route)
+    this.#body = body
+    this.strip = strip
     this.#answer = start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
   }
 
   begin(target: Target): void {
     this.#state.running.add(this)
+    this.#state.retries.began(this.route.model)
     this.res.once('close', () => this.#clientClosed())
-    this.#attempt(target)
+    this.#send(target)
   }
 
   write(bytes: Uint8Array | string): void {
-    if (this.res.write(bytes) || this.#clientBlocked) return
+    // The client has a part of this answer: nobody else can give another.
+    this.#keepNothing()
+    const fits = this.res.write(bytes)
+    if (this.res.writableLength > CLIENT_BYTES_MAX) {
+      this.#clientBlocked = true
+      this.res.destroy()
+    }
+    if (fits || this.#clientBlocked) return
     this.#clientBlocked = true
-    this.#waitingSinceMs = performance.now()
-    this.#controller?.pause()
+    this.#touch()
+    this.#attempt?.pause()
     this.res.once('drain', () => {
       this.#clientBlocked = false
-      this.#waitingSinceMs = performance.now()
-      this.#controller?.resume()
+      this.#touch()
+      this.#attempt?.resume()
     })
   }
 
   finish(finish: Finish, ending: Ending): void {
     if (this.#over) return
-    this.#over = true
-    this.#body = null
-    this.#waitingSinceMs = performance.now()
+    if (finish.outcome === 'ok') this.#succeeded()
+    this.#end()
+    this.#touch()
     this.ticket.finish(finish, ending)
-    if (!this.#upstreamEnded) this.#cut()
   }
 
   fail(failure: Failure): void {
-    if (!this.#over) this.#answer.failed(failure)
+    if (this.#over) return
+    const { blame } = failure
+    if (this.#answer.standing !== 'done') this.#judged(blame)
+    if (blame !== undefined && this.#again(blame, failure)) return
+    this.#answer.failed(failure)
   }
 
   interrupt(): void {
     const message = 'the gateway is shutting down and the answer was cut off'
-    this.#fail(new PenstockError('server_draining', message))
+    if (!this.#over) this.#answer.failed(failureOf(new PenstockError('server_draining', message)))
   }
 
   tick(nowMs: number): void {
@@ -132,100 +156,188 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
       if (waitedMs > CLIENT_STALL_MS) this.res.destroy()
       return
     }
+    if (this.#seeking) return
     const { firstTokenTimeoutMs, stallTimeoutMs } = this.route
     if (!this.#answering && waitedMs > firstTokenTimeoutMs) {
       const message = `no answer began within ${seconds(firstTokenTimeoutMs)}`
       this.#fail(new PenstockError('upstream_timeout', this.#at(message)))
     } else if (this.#answering && waitedMs > stallTimeoutMs) {
       const message = `nothing arrived for ${seconds(stallTimeoutMs)}`
-      const code = this.#stream ? 'stream_stalled' : 'upstream_timeout'
+      const code = this.#start.stream ? 'stream_stalled' : 'upstream_timeout'
       this.#fail(new PenstockError(code, this.#at(message)))
     } else {
       this.#answer.tick(nowMs)
     }
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller
-    // The client may have left while the connection was being made: nothing is sent then.
-    if (this.#over || this.res.destroyed) controller.abort(new Error('the client has left'))
-  }
-
-  onResponseStart(
-    _controller: Dispatcher.DispatchController,
-    status: number,
-    headers: IncomingHttpHeaders,
-  ): void {
-    if (this.#over || status < 200) return
-    this.#body = null
+  onHead(status: number, headers: IncomingHttpHeaders): void {
     this.#touch()
+    if (!this.#hasOthers()) this.#keepNothing()
     // A stream answers with its first event: vLLM sends its head before it generates anything.
-    if (!this.#stream) this.#answering = true
+    if (!this.#start.stream) this.#began()
     this.#answer.head(status, headers)
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#over) return
-    this.#answering = true
+  onBytes(chunk: Buffer): void {
     const nowMs = performance.now()
+    if (!this.#answering) this.#began()
     if (!this.#clientBlocked) this.#waitingSinceMs = nowMs
     this.#answer.data(chunk, nowMs)
   }
 
-  onResponseEnd(): void {
-    this.#upstreamEnded = true
-    if (!this.#over) this.#answer.end()
+  onEnd(): void {
+    this.#answer.end()
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.#upstreamEnded = true
-    if (this.#over) return
-    const next = this.#nextTarget(error)
-    if (next !== null) this.#attempt(next)
-    else this.#fail(this.#failureOf(error))
+  onLost(error: Error): void {
+    const { target } = this.ticket
+    const idle = diedAfterReuse(error) && this.#attempt?.headSeen === false && !this.#resent
+    const same = idle && target !== null ? this.#current(target) : null
+    if (same !== null) {
+      this.#resent = true
+      this.#send(same)
+      return
+    }
+    const failure = failureOf(this.#errorOf(error))
+    if (this.#attempt?.headSeen === false && CONNECT_CODES.has(codeOf(error))) {
+      this.fail({ ...failure, blame: UNREACHABLE })
+    } else this.fail(failure)
   }
 
-  #attempt(target: Target): void {
-    this.#attempts += 1
-    this.#upstreamEnded = false
-    this.#controller = null
+  #send(target: Target): void {
+    this.#attempt?.letGo()
+    const attempt = new Attempt(this)
+    this.#attempt = attempt
+    this.#answering = false
+    this.#probing = this.#state.breakers.enter(target.slot) === 'probe'
     this.ticket.take(target)
     this.#touch()
-    this.#state.pools
-      .of(target.url)
-      .dispatch(
-        { path: this.#path, method: 'POST', headers: this.#headers, body: this.#body },
-        this,
-      )
+    if (this.#clientBlocked) attempt.pause()
+    const { path, headers } = this.#start
+    const ask = { path, method: 'POST' as const, headers, body: this.#body }
+    this.#state.pools.of(target.url).dispatch(ask, attempt)
   }
 
-  /** Another replica when ours cannot be reached; the same when its idle connection had died. */
-  #nextTarget(error: Error): Target | null {
+  /** Another replica or another route takes over; false: there is none, or it is too late. */
+  #again(blame: Blame, failure: Failure): boolean {
+    if (this.#body === null || this.#answer.standing !== 'unsent') return false
     const { target } = this.ticket
-    if (target === null || this.#body === null || this.#attempts >= ATTEMPTS_MAX) return null
-    const current = this.#state.table.targetsOf(this.route.deployment)
-    const same = current.find(({ id, url }) => id === target.id && url === target.url) ?? null
-    if (diedAfterReuse(error)) return same
-    if (!CONNECT_CODES.has(codeOf(error))) return null
-    const { counts } = this.#state
+    if (target !== null) this.#failed = [...this.#failed, target.id]
+    return this.#retry(blame) || this.#fallBack(blame, failure)
+  }
+
+  #retry(blame: Blame): boolean {
+    const policy = this.route.policy?.retry ?? USUAL_RETRY
+    const other = this.#other()
+    const { ticket } = this
+    const sdkRetries = Number(this.#start.asker.headers['x-stainless-retry-count'] ?? 0) > 0
+    const budget = () => this.#state.retries.take(this.route.model, policy.budget)
+    const { retries } = ticket
+    if (other === null || !mayRetry({ policy, blame, retries, sdkRetries, budget })) return false
+    ticket.retries += 1
+    this.#startOver()
+    this.#send(other)
+    return true
+  }
+
+  #fallBack(blame: Blame, failure: Failure): boolean {
+    const { ticket, asker, from } = this.#start
+    const cause = metCause(blame, from.fallback?.on ?? [])
+    if (cause === null) return false
+    this.#attempt?.letGo()
+    this.#seeking = true
+    fallBack(this.#state, { ticket, asker, from, cause }).then(
+      (next) => this.#fallen(next, failure),
+      (error: unknown) => this.#fallen(null, failureOf(error)),
+    )
+    return true
+  }
+
+  #fallen(next: Fallen | null, failure: Failure): void {
+    this.#seeking = false
+    if (this.#over) return
+    if (next === null) {
+      this.#answer.failed(failure)
+      return
+    }
+    const { ticket } = this
+    this.route = next.route
+    this.rename = renameFor(this.#start, next.route)
+    ticket.retries += 1
+    this.#startOver()
+    this.#send(next.target)
+  }
+
+  #startOver(): void {
+    this.#attempt?.letGo()
+    const prepared = this.#prepare?.(this.route)
+    this.#body = prepared?.body ?? null
+    this.strip = prepared?.strip ?? null
+    this.#answer = this.#start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
+  }
+
+  /** A replica that has not failed this request yet. */
+  #other(): Target | null {
+    const { counts, breakers, table } = this.#state
+    const current = table.targetsOf(this.route.deployment)
+    const failed = new Set(this.#failed)
     return pickTarget({
-      targets: current,
+      targets: breakers.usable(current.filter(({ id }) => !failed.has(id))),
       policy: this.route.policy,
       inFlightOf: (slot) => counts.inFlight(slot),
       random: Math.random(),
       nowMs: Date.now(),
-      exclude: new Set([target.id]),
     })
   }
 
-  #failureOf(error: Error): PenstockError {
+  #hasOthers(): boolean {
+    const { route, from } = this.#start
+    return route.targets.length > 1 || from.fallback !== undefined
+  }
+
+  #current(target: Target): Target | null {
+    const current = this.#state.table.targetsOf(this.route.deployment)
+    return current.find(({ id, url }) => id === target.id && url === target.url) ?? null
+  }
+
+  /** The first byte: a probe has its answer, and a long one does not keep others waiting. */
+  #began(): void {
+    this.#answering = true
+    const { target } = this.ticket
+    if (!this.#probing || target === null) return
+    this.#probing = false
+    this.#state.breakers.succeeded(target.slot)
+  }
+
+  #succeeded(): void {
+    const { target } = this.ticket
+    this.#probing = false
+    if (target !== null) this.#state.breakers.succeeded(target.slot)
+  }
+
+  /** What a failure says of the replica: back-pressure and a client's mistake say nothing. */
+  #judged(blame: Blame | undefined): void {
+    const { target } = this.ticket
+    if (target === null) return
+    if (blame === undefined || blame.kind === 'busy') this.#leaveProbe()
+    else this.#state.breakers.failed(target.slot)
+    this.#probing = false
+  }
+
+  #leaveProbe(): void {
+    const { target } = this.ticket
+    if (this.#probing && target !== null) this.#state.breakers.abandoned(target.slot)
+    this.#probing = false
+  }
+
+  #errorOf(error: Error): PenstockError {
     const code = codeOf(error)
     // The code without the message: callers need not learn the replica's address.
     const what = code === '' ? error.message : code
     if (CONNECT_CODES.has(code)) {
       return new PenstockError('upstream_error', this.#at(`cannot be reached: ${what}`))
     }
-    if (this.#answering && this.#stream) {
+    if (this.#answering && this.#start.stream) {
       return new PenstockError('stream_interrupted', this.#at(`died while answering: ${what}`))
     }
     return new PenstockError('upstream_error', this.#at(`did not answer: ${what}`))
@@ -238,16 +350,23 @@ export class Exchange implements Line, Running, Dispatcher.DispatchHandler {
   #clientClosed(): void {
     this.#state.running.remove(this)
     if (this.#over) return
-    this.#over = true
-    this.#body = null
     const reason = this.#clientBlocked ? 'client_stalled' : 'client_gone'
     this.ticket.finish({ status: 499, outcome: 'client_gone', reason }, this.#answer.ending())
-    this.#cut()
+    this.#end()
   }
 
-  /** Ends the engine's side at once, so that it stops generating. */
-  #cut(): void {
-    this.#controller?.abort(new Error('the request is over'))
+  /** Nothing follows: the engine stops generating, and what we kept is let go. */
+  #end(): void {
+    this.#over = true
+    this.#keepNothing()
+    this.#leaveProbe()
+    this.#attempt?.letGo()
+  }
+
+  /** A long prompt need not be kept for a long answer. */
+  #keepNothing(): void {
+    this.#body = null
+    this.#prepare = null
   }
 
   #touch(): void {
@@ -264,8 +383,11 @@ const codeOf = (error: Error): string =>
 
 const seconds = (ms: number): string => `${Math.round(ms / 100) / 10} s`
 
-const renameFor = ({ state, ticket, route }: ExchangeStart): Rename | null => {
-  if (ticket.spillover === null || ticket.ask === null) return null
+const renameFor = (
+  { state, ticket }: Pick<ExchangeStart, 'state' | 'ticket'>,
+  route: GatewayRoute,
+): Rename | null => {
+  if (ticket.ask === null || (ticket.spillover === null && ticket.fallback === null)) return null
   if (!ticket.protocol.reasoningField) return null
   return reasoningRename(state.table.engineOf(ticket.ask.model) ?? '', route.engine)
 }

@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { EngineError } from '../core/engine-error.ts'
 import { shownError } from '../core/error-dialect.ts'
 import type { ErrorDialect } from '../core/protocol.ts'
+import { type Blame, blameOfStatus } from '../core/retry.ts'
 import { type ErrorBody, type ErrorCode, errorBody, PenstockError } from '../errors.ts'
 import { RateLimited } from './rate-limited.ts'
 import { type Backoff, retryHeaders } from './retry-after.ts'
@@ -17,6 +18,8 @@ export type Failure = {
   readonly headers: Headers
   /** What the report calls it. */
   readonly reason: string
+  /** Set when it is not the client's mistake: another may answer in place of who failed. */
+  readonly blame?: Blame
 }
 
 /** Whom we answer. */
@@ -30,7 +33,7 @@ export type Caller = {
 
 const EXPOSED =
   'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
-  'retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
+  'x-penstock-fallback, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
   'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
   'x-ratelimit-reset-tokens, request-id'
 
@@ -103,7 +106,22 @@ export const failureOf = (error: unknown): Failure => {
     body: errorBody(code, message, place.param),
     headers: { ...HEADERS[code], ...retryIn(RETRY_AFTER_SECONDS[code] ?? null) },
     reason: code,
+    ...blameOf(code),
   }
+}
+
+/** Of the codes with which an attempt can fail. */
+const BLAMED: Readonly<Partial<Record<ErrorCode, Blame['kind']>>> = {
+  upstream_error: 'error',
+  upstream_invalid: 'error',
+  stream_interrupted: 'error',
+  upstream_timeout: 'timeout',
+  stream_stalled: 'timeout',
+}
+
+const blameOf = (code: ErrorCode): { readonly blame?: Blame } => {
+  const kind = BLAMED[code]
+  return kind === undefined ? {} : { blame: { kind, status: null } }
 }
 
 /** `backoff`: what the engine itself says about trying again; it knows better than we do. */
@@ -112,7 +130,11 @@ export const failureOfEngine = (error: EngineError, backoff: Backoff | null = nu
   const asked = backoff?.waitMs ?? null
   const headers = asked === null ? retryIn(retryAfterSeconds) : retryHeaders(asked)
   const shouldRetry = backoff?.shouldRetry ?? null
+  // A queue that is full reads like a replica that is not there (core/engine-error.ts).
+  const busy = body.error.code === 'model_unavailable'
+  const blame = blameOfStatus(status, { engineStatus: status, busy })
   return {
+    ...(blame === null ? {} : { blame }),
     status,
     body,
     headers: shouldRetry === null ? headers : { ...headers, 'x-should-retry': shouldRetry },

@@ -1,8 +1,10 @@
 /** What one gateway thread holds: the newest snapshot, its pools, and the requests it serves. */
 import { Estimator } from '../core/estimate.ts'
 import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
+import type { Breakers } from './breakers.ts'
 import type { Limits } from './limits.ts'
 import { Pools } from './pools.ts'
+import type { RetryBudget } from './retry-budget.ts'
 import { RunningList } from './running.ts'
 import type { SharedCounts } from './shared.ts'
 import { Table } from './table.ts'
@@ -14,6 +16,8 @@ type Setup = {
   readonly thread: number
   readonly counts: SharedCounts
   readonly limits: Limits
+  readonly breakers: Breakers
+  readonly retries: RetryBudget
   readonly snapshot: GatewaySnapshot
   /** Epoch seconds at which Penstock started, the same in all threads. */
   readonly startedAtSeconds: number
@@ -24,6 +28,8 @@ export class GatewayState {
   readonly thread: number
   readonly counts: SharedCounts
   readonly limits: Limits
+  readonly breakers: Breakers
+  readonly retries: RetryBudget
   readonly estimator = new Estimator()
   readonly startedAtSeconds: number
   readonly report: (request: FinishedRequest) => void
@@ -32,14 +38,16 @@ export class GatewayState {
   draining = false
   #table: Table
 
-  constructor({ thread, counts, limits, snapshot, startedAtSeconds, report }: Setup) {
-    this.thread = thread
-    this.counts = counts
-    this.limits = limits
-    this.startedAtSeconds = startedAtSeconds
-    this.report = report
-    this.#table = new Table(snapshot)
-    this.publish(snapshot)
+  constructor(setup: Setup) {
+    this.thread = setup.thread
+    this.counts = setup.counts
+    this.limits = setup.limits
+    this.breakers = setup.breakers
+    this.retries = setup.retries
+    this.startedAtSeconds = setup.startedAtSeconds
+    this.report = setup.report
+    this.#table = new Table(setup.snapshot)
+    this.publish(setup.snapshot)
   }
 
   get table(): Table {

@@ -50,6 +50,11 @@ export class StreamAnswer implements Answer {
     this.#lastWriteAtMs = line.ticket.startedAtMs
   }
 
+  get standing(): 'unsent' | 'begun' | 'done' {
+    if (this.#done) return 'done'
+    return this.#committed ? 'begun' : (this.#whole?.standing ?? 'unsent')
+  }
+
   head(status: number, headers: IncomingHttpHeaders): void {
     const type = headers['content-type'] ?? ''
     if (status === 200 && type.startsWith('text/event-stream')) return
@@ -58,7 +63,7 @@ export class StreamAnswer implements Answer {
       this.#line.fail(failureOf(new PenstockError('upstream_invalid', message)))
       return
     }
-    this.#whole = new WholeAnswer(this.#line, (failure) => this.failed(failure))
+    this.#whole = new WholeAnswer(this.#line)
     this.#whole.head(status, headers)
   }
 

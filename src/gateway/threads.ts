@@ -5,6 +5,7 @@
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import type { BreakerPhase } from '../core/breaker.ts'
 import {
   type FinishedRequest,
   type FromGateway,
@@ -13,7 +14,9 @@ import {
   type ToGateway,
 } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
+import { Breakers, sharedClockMs } from './breakers.ts'
 import { LimitSlots } from './limit-slots.ts'
+import { RetryBudget } from './retry-budget.ts'
 import { SharedCounts } from './shared.ts'
 import type { WorkerSetup } from './worker.ts'
 
@@ -51,6 +54,8 @@ export type GatewayHandle = {
   /** Requests that a replica slot is answering now, over all threads. */
   inFlight(slot: number): number
   totalInFlight(): number
+  /** Whether a replica slot is asked, left alone, or probed by one request. */
+  breaker(slot: number): BreakerPhase
   /** Refuses new requests, lets running ones end for `deadlineMs`, then cuts them and stops. */
   drain(deadlineMs: number): Promise<void>
   /** Stops now: running requests are cut as at the end of a drain. */
@@ -72,6 +77,8 @@ class Gateway implements GatewayHandle {
   readonly #start: GatewayStart
   readonly #counts: SharedCounts
   readonly #limits: LimitSlots
+  readonly #breakers = new Breakers(sharedClockMs)
+  readonly #retries = new RetryBudget(sharedClockMs)
   readonly #workers = new Map<number, Worker>()
   readonly #restarts = new Set<NodeJS.Timeout>()
   readonly #startedAtSeconds = Math.floor(Date.now() / 1000)
@@ -107,6 +114,7 @@ class Gateway implements GatewayHandle {
   }
 
   publish(snapshot: GatewaySnapshot): void {
+    this.#breakers.follow(this.#snapshot, snapshot)
     this.#snapshot = snapshot
     this.#tell({ kind: 'snapshot', snapshot })
   }
@@ -117,6 +125,10 @@ class Gateway implements GatewayHandle {
 
   totalInFlight(): number {
     return this.#counts.totalInFlight()
+  }
+
+  breaker(slot: number): BreakerPhase {
+    return this.#breakers.phase(slot)
   }
 
   drain(deadlineMs: number): Promise<void> {
@@ -161,6 +173,8 @@ class Gateway implements GatewayHandle {
       threads: this.threads,
       counts: this.#counts.buffer,
       limits: this.#limits.buffer,
+      breakers: this.#breakers.buffer,
+      retries: this.#retries.buffer,
       snapshot: this.#snapshot,
       startedAtSeconds: this.#startedAtSeconds,
     }

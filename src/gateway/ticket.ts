@@ -4,6 +4,7 @@
  * `take` until then.
  */
 import type { Ask } from '../core/body.ts'
+import type { RouteCause } from '../core/gateway-manifest.ts'
 import type { Protocol } from '../core/protocol.ts'
 import type { GatewayKey, GatewayRoute, Outcome, SpillCause, Target } from '../core/snapshot.ts'
 import type { Ending, Usage } from '../core/usage.ts'
@@ -29,6 +30,14 @@ export class Ticket {
   route: GatewayRoute | null = null
   /** Why a stand-in answers; null: none does. */
   spillover: SpillCause | null = null
+  /** Why a fallback answers; null: none does. */
+  fallback: RouteCause | null = null
+  /** How many of the route's fallbacks were tried, able to answer or not. */
+  fallbacksTried = 0
+  /** Attempts that failed before this one. */
+  retries = 0
+  /** How often another replica went on with the answer. */
+  continuations = 0
   /** Of the limits; null where none applies. */
   reservation: Reservation | null = null
   /** Bytes of the body, for the estimate to learn from. */
@@ -98,6 +107,8 @@ export class Ticket {
       durationMs: performance.now() - this.startedAtMs,
       // A stand-in that refused, too, has answered nobody.
       ...(this.spillover === null || this.#target === null ? {} : { spillover: this.spillover }),
+      ...(this.retries === 0 ? {} : { retries: this.retries }),
+      ...(this.continuations === 0 ? {} : { continuations: this.continuations }),
     })
   }
 

@@ -28,12 +28,12 @@ export class WholeAnswer implements Answer {
   #size = 0
   #flowing = false
 
-  readonly #refused: (failure: Failure) => void
-
-  /** `refused` hears of an engine's error in place of the client; by default the client does. */
-  constructor(line: Line, refused?: (failure: Failure) => void) {
+  constructor(line: Line) {
     this.#line = line
-    this.#refused = refused ?? ((failure) => this.failed(failure))
+  }
+
+  get standing(): 'unsent' | 'begun' {
+    return this.#flowing ? 'begun' : 'unsent'
   }
 
   head(status: number, headers: IncomingHttpHeaders): void {
@@ -58,7 +58,7 @@ export class WholeAnswer implements Answer {
     const { res } = this.#line
     if (this.#status !== 200) {
       const error = engineError(this.#status, this.#body().toString())
-      this.#refused(failureOfEngine(error, this.#backoff))
+      this.#line.fail(failureOfEngine(error, this.#backoff))
       return
     }
     if (this.#flowing) {
@@ -71,7 +71,7 @@ export class WholeAnswer implements Answer {
     const ending = endingOfBody(body, ticket.protocol, route.engine)
     if (ending.finishReason === ABORTED) {
       const message = 'the engine gave up the answer before it was complete; try again'
-      this.#refused(failureOf(new PenstockError('upstream_error', message)))
+      this.#line.fail(failureOf(new PenstockError('upstream_error', message)))
       return
     }
     const { rename } = this.#line

@@ -2,10 +2,12 @@
 import { Server as NetServer } from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { FromGateway, GatewaySnapshot, ToGateway } from '../core/snapshot.ts'
+import { Breakers, sharedClockMs } from './breakers.ts'
 import { drain } from './drain.ts'
 import { LimitSlots } from './limit-slots.ts'
 import { Limits } from './limits.ts'
 import { BATCH_AGE_MS, Reports } from './reports.ts'
+import { RetryBudget } from './retry-budget.ts'
 import { buildServer } from './server.ts'
 import { SharedCounts } from './shared.ts'
 import { GatewayState, TICK_MS } from './state.ts'
@@ -17,6 +19,8 @@ export type WorkerSetup = {
   readonly threads: number
   readonly counts: SharedArrayBuffer
   readonly limits: SharedArrayBuffer
+  readonly breakers: SharedArrayBuffer
+  readonly retries: SharedArrayBuffer
   readonly snapshot: GatewaySnapshot
   readonly startedAtSeconds: number
 }
@@ -35,7 +39,18 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
   const slots = new LimitSlots(setup.threads, setup.limits)
   // The process's clock, not the thread's: times in the slots are compared between threads.
   const limits = new Limits({ slots, thread, now: () => process.hrtime.bigint() })
-  const state = new GatewayState({ thread, counts, limits, snapshot, startedAtSeconds, report })
+  const breakers = new Breakers(sharedClockMs, setup.breakers)
+  const retries = new RetryBudget(sharedClockMs, setup.retries)
+  const state = new GatewayState({
+    thread,
+    counts,
+    limits,
+    breakers,
+    retries,
+    snapshot,
+    startedAtSeconds,
+    report,
+  })
   const app = buildServer(state, (error) => console.error(`gateway thread ${thread}:`, error))
   const { server } = app
   server.on('error', (error: NodeJS.ErrnoException) =>

@@ -1,0 +1,80 @@
+/** The next of a route's fallbacks that can answer a request which its own replicas did not. */
+import { pickTarget } from '../core/balance.ts'
+import type { RouteCause } from '../core/gateway-manifest.ts'
+import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import { RateLimited } from './rate-limited.ts'
+import { type Asker, reserve } from './reserve.ts'
+import type { GatewayState } from './state.ts'
+import type { Ticket } from './ticket.ts'
+
+/** Below what English, Chinese and code have: a prompt is rather taken for longer than it is. */
+const BYTES_PER_TOKEN = 2.5
+
+/** Upper bound of prompt and answer. */
+export const tokensAtMost = ({ bodyBytes, ask }: Ticket): number =>
+  Math.ceil(bodyBytes / BYTES_PER_TOKEN) + (ask?.maxTokens ?? 0)
+
+const NOTHING = { prompt: 0, completion: 0 }
+
+export type FallbackAsk = {
+  readonly ticket: Ticket
+  readonly asker: Asker
+  /** The route that was chosen first. */
+  readonly from: GatewayRoute
+  readonly cause: RouteCause
+}
+
+export type Fallen = { readonly route: GatewayRoute; readonly target: Target }
+
+/**
+ * The ticket then names the fallback's route, holds its reservation in place of the one before,
+ * and remembers which were tried. Null: none can answer, and the ticket is as it was but for that.
+ */
+export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<Fallen | null> => {
+  const { ticket, asker, from, cause } = ask
+  const routes = from.fallback?.routes ?? []
+  // Who wants no stand-in wants no other model for whatever reason.
+  if (asker.headers['x-penstock-spillover'] === 'deny') return null
+  for (let at = ticket.fallbacksTried; at < routes.length; at += 1) {
+    ticket.fallbacksTried = at + 1
+    const route = routes[at]
+    if (route === undefined || tokensAtMost(ticket) > route.context) continue
+    const target = targetOf(state, route)
+    if (target === null || !(await reserved(state, ask, route))) continue
+    ticket.route = route
+    ticket.fallback = cause
+    return { route, target }
+  }
+  return null
+}
+
+const targetOf = ({ counts, breakers }: GatewayState, route: GatewayRoute): Target | null =>
+  pickTarget({
+    targets: breakers.usable(route.targets),
+    policy: route.policy,
+    inFlightOf: (slot) => counts.inFlight(slot),
+    random: Math.random(),
+    nowMs: Date.now(),
+  })
+
+/** What was reserved before was for nothing; a limit that refuses leaves it as it was. */
+const reserved = async (
+  state: GatewayState,
+  { ticket, asker }: FallbackAsk,
+  route: GatewayRoute,
+): Promise<boolean> => {
+  const { key, ask, reservation: before } = ticket
+  if (key === null || ask === null) return false
+  try {
+    await reserve(state, { ticket, route, ask, key, asker })
+  } catch (error) {
+    if (error instanceof RateLimited) return false
+    throw error
+  }
+  if (ticket.reservation === before) ticket.reservation = null
+  before?.settle(NOTHING)
+  if (!ticket.finished) return true
+  // The client left in the meantime: its books are closed, and nobody else would settle this.
+  ticket.reservation?.settle(NOTHING)
+  return false
+}
