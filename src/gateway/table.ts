@@ -61,6 +61,11 @@ export class Table {
     return this.#targets.get(deployment) ?? []
   }
 
+  /** Also those that only answer in another's place. */
+  *everyRoute(): Generator<GatewayRoute> {
+    for (const route of this.snapshot.routes) yield* within(route)
+  }
+
   urls(): ReadonlySet<string> {
     return new Set([...this.#targets.values()].flat().map(({ url }) => url))
   }

@@ -1,0 +1,307 @@
+/**
+ * Whether a replica has room for one more request now, and how much room it is given. Knows the
+ * engine's last reading and what was sent to it since; knows neither consumers nor queues.
+ *
+ * The engine's own queue is to stay near empty, because it is unbounded and blind to who asks.
+ * Three things bound what is sent: requests whose prompt nobody has begun to read, KV cache
+ * including what running answers will still need, and the number of requests beyond which an
+ * engine makes everybody slower without making more tokens.
+ */
+import type { Target } from './snapshot.ts'
+
+/** Requests that may wait in the engine: enough that a batch never lacks the next one. */
+export const WAITING_MAX = 2
+/** vLLM begins to preempt near a full cache (vllm #23444, #37307): full is called before that. */
+const KV_RATIO = 0.85
+const KV_RATIO_MIN = 0.5
+/** The smallest prefill budget that vLLM takes by default (max_num_batched_tokens). */
+const PREFILL_TOKENS = 2048
+const PREFILL_TOKENS_MIN = 256
+const PREFILL_TOKENS_MAX = 16_384
+/** A quarter of vLLM's default batch: where an engine of which nothing is known begins. */
+const RUNNING_START = 64
+const RUNNING_MIN = 4
+const RUNNING_MAX = 100_000
+/** Places kept for consumers who hold fewer than these, so that they need not wait for a place. */
+const RESERVED_RATIO = 0.1
+
+export type Signals = Pick<
+  Target,
+  'requestsWaiting' | 'kvCacheUsageRatio' | 'kvCapacityTokens' | 'maxRunning'
+>
+
+/** What we have sent to a replica over all threads, with the request that asks. */
+export type Sent = {
+  /** Requests that it answers. */
+  readonly held: number
+  /** Requests of others, as far as readings show them. */
+  readonly foreign: number
+  /** Sent since the last reading. */
+  readonly fresh: number
+  /** Without a first token yet, and their prompts' tokens. */
+  readonly unstarted: number
+  readonly unstartedTokens: number
+  /** Prompt tokens that the last reading of the KV cache may not hold. */
+  readonly unseenTokens: number
+  /** What running answers will still add to the cache at its fullest. */
+  readonly growthTokens: number
+}
+
+/** How far a replica is filled; learned by `nextCeiling`. */
+export type Ceiling = {
+  readonly running: number
+  readonly kvRatio: number
+  readonly prefillTokens: number
+}
+
+export const CEILING: Ceiling = {
+  running: RUNNING_START,
+  kvRatio: KV_RATIO,
+  prefillTokens: PREFILL_TOKENS,
+}
+
+export type Room =
+  | { readonly go: true }
+  | { readonly go: false; readonly reason: 'running' | 'waiting' | 'prefill' | 'kv cache' }
+
+const GO: Room = { go: true }
+
+/**
+ * May the request that `sent` already counts go? `holds`: what its consumer has running there.
+ * An unknown signal is not zero: then only the number of requests decides, and it is bounded.
+ */
+export const roomFor = (
+  signals: Signals,
+  { sent, ceiling, holds }: { sent: Sent; ceiling: Ceiling; holds: number },
+): Room => {
+  // Alone on the machine: whatever does not fit now never will.
+  if (sent.held <= 1 && sent.foreign === 0) return GO
+  const places = placesOf(ceiling, signals.maxRunning ?? null)
+  const reserved = Math.floor(places * RESERVED_RATIO)
+  const open = holds < reserved ? places : places - reserved
+  if (sent.held + sent.foreign > open) return { go: false, reason: 'running' }
+  const { requestsWaiting: waiting, kvCacheUsageRatio: ratio } = signals
+  if (waiting === null || ratio === null) return GO
+  if (waiting > WAITING_MAX) return { go: false, reason: 'waiting' }
+  // What has shown a token does not wait, and what was sent before the reading is counted in it.
+  const mayWait = Math.min(sent.unstarted, waiting + sent.fresh)
+  const batch = waiting === 0 && sent.unstartedTokens <= ceiling.prefillTokens
+  if (mayWait > WAITING_MAX && !batch) return { go: false, reason: 'prefill' }
+  const capacity = signals.kvCapacityTokens ?? null
+  const used = capacity === null ? ratio : ratio + kvShare(sent, capacity)
+  return used > ceiling.kvRatio ? { go: false, reason: 'kv cache' } : GO
+}
+
+const kvShare = ({ unseenTokens, growthTokens }: Sent, capacity: number): number =>
+  (unseenTokens + growthTokens) / Math.max(1, capacity)
+
+const placesOf = ({ running }: Ceiling, maxRunning: number | null): number =>
+  Math.max(1, Math.floor(Math.min(running, maxRunning ?? running)))
+
+/** How full a replica is by the same figures, 1 is full. */
+export const fullness = (
+  signals: Signals,
+  { sent, ceiling }: { sent: Sent; ceiling: Ceiling },
+): number => {
+  const places = placesOf(ceiling, signals.maxRunning ?? null)
+  const running = (sent.held + sent.foreign) / places
+  const { requestsWaiting: waiting, kvCacheUsageRatio: ratio, kvCapacityTokens } = signals
+  if (waiting === null || ratio === null) return running
+  const unseen = kvCapacityTokens == null ? 0 : kvShare(sent, kvCapacityTokens)
+  return Math.max(running, waiting / WAITING_MAX, (ratio + unseen) / ceiling.kvRatio)
+}
+
+export type Answer = {
+  /** In the cache by now. */
+  readonly tokens: number
+  /** Expected to come. */
+  readonly remaining: number
+}
+
+/**
+ * How much the cache will grow until it is fullest, when nobody else comes: answers that end free
+ * their room before longer ones need it (the future peak of LightLLM's past-future scheduler,
+ * ASPLOS 2025). All together for answers of one age, near nothing when their ages are mixed.
+ */
+export const growthOf = (answers: readonly Answer[]): number => {
+  const sorted = answers.toSorted((a, b) => b.remaining - a.remaining)
+  let [now, peak] = [0, 0]
+  for (const [index, { tokens, remaining }] of sorted.entries()) {
+    now += tokens
+    peak = Math.max(peak, now + (index + 1) * remaining)
+  }
+  return Math.max(0, peak - now)
+}
+
+/** All that `nextCeiling` remembers; plain numbers, for they lie in shared memory. */
+export type Learned = Ceiling & {
+  /** Sums of a fit of time per token over requests at once, which forgets. */
+  readonly weight: number
+  readonly x: number
+  readonly y: number
+  readonly xx: number
+  readonly xy: number
+  /** Requests at once that the fit allows; 0: not known. */
+  readonly knee: number
+  /** Engine time to first token, ms, and the prompt tokens that were read in it; 0: none yet. */
+  readonly firstTokenMs: number
+  readonly firstTokenTokens: number
+  /** The shortest of late, ms; what an idle engine takes. */
+  readonly firstTokenBestMs: number
+}
+
+export const UNLEARNED: Learned = {
+  ...CEILING,
+  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, knee: 0 },
+  ...{ firstTokenMs: 0, firstTokenTokens: 0, firstTokenBestMs: 0 },
+}
+
+/** What happened on one replica since the last step. */
+export type Lesson = {
+  readonly elapsedMs: number
+  /** Answers that were streaming, on average, and the tokens they showed. */
+  readonly streaming: number
+  readonly outputTokens: number
+  /** First tokens, the sum of their times in the engine, and of prompt tokens before them. */
+  readonly firstTokens: number
+  readonly firstTokenMsSum: number
+  readonly firstTokenTokensSum: number
+  /** Of the engine; null: unknown. */
+  readonly requestsRunning: number | null
+  readonly requestsWaiting: number | null
+  readonly preemptions: number | null
+  /** Requests that we have there. */
+  readonly held: number
+  readonly firstTokenTargetMs: number | null
+}
+
+const FORGET = 0.97
+const SMOOTH = 0.2
+/** The share of an engine's greatest throughput at which it is called full. */
+const KNEE_RATIO = 0.8
+/** Fewer streams or tokens than these say nothing of an engine's pace. */
+const FIT_STREAMS_MIN = 2
+const FIT_TOKENS_MIN = 20
+/** Relative spread of the fit's counts below which its slope is noise. */
+const FIT_SPREAD_MIN = 0.01
+const GROW = 1.05
+const SHRINK = 0.9
+/** First tokens this many times later than an idle engine's mean a queue that we cannot see. */
+const LATE = 4
+
+/** The next ceiling, one step a second or so. Lowered by what hurts, raised while it is used. */
+export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
+  const state = { ...before, ...fitted(before, lesson), ...timed(before, lesson) }
+  const used = Math.min(state.running, Math.max(1, lesson.held, lesson.requestsRunning ?? 0))
+  if ((lesson.preemptions ?? 0) > 0) {
+    return {
+      ...state,
+      running: Math.max(RUNNING_MIN, used * SHRINK),
+      kvRatio: Math.max(KV_RATIO_MIN, state.kvRatio * SHRINK),
+      prefillTokens: Math.max(PREFILL_TOKENS_MIN, state.prefillTokens / 2),
+    }
+  }
+  const queueing = (lesson.requestsWaiting ?? 0) > WAITING_MAX
+  const late = isLate(state, lesson)
+  if (queueing || late) {
+    return {
+      ...state,
+      running: late ? Math.max(RUNNING_MIN, used * SHRINK) : state.running,
+      prefillTokens: Math.max(PREFILL_TOKENS_MIN, state.prefillTokens / 2),
+    }
+  }
+  return { ...state, ...raised(state, used) }
+}
+
+const raised = (state: Learned, used: number): Ceiling => {
+  const knee = state.knee === 0 ? RUNNING_MAX : Math.max(RUNNING_MIN, state.knee)
+  // Raised only where it is felt, so that a quiet night does not end in a ceiling of thousands.
+  const felt = used >= state.running * 0.85
+  const running = felt ? Math.max(state.running + 1, state.running * GROW) : state.running
+  return {
+    running: Math.min(RUNNING_MAX, Math.max(RUNNING_MIN, Math.min(running, knee))),
+    kvRatio: Math.min(KV_RATIO, state.kvRatio + 0.005),
+    prefillTokens: Math.min(PREFILL_TOKENS_MAX, state.prefillTokens + 128),
+  }
+}
+
+const isLate = (state: Learned, lesson: Lesson): boolean => {
+  if (lesson.firstTokens === 0) return false
+  const meanMs = lesson.firstTokenMsSum / lesson.firstTokens
+  const { firstTokenTargetMs: targetMs } = lesson
+  if (targetMs !== null) return meanMs > targetMs
+  // With readings, the engine's queue is seen; without, it shows in the time that it takes.
+  const blind = lesson.requestsWaiting === null
+  return blind && state.firstTokenBestMs > 0 && meanMs > LATE * state.firstTokenBestMs + 1000
+}
+
+/**
+ * Time per token of `n` answers at once is near a + b·n: reading the weights, and each one's own
+ * share. Throughput n / (a + b·n) nears 1 / b and never falls; 80 % of it are made by 4·a/b.
+ */
+const fitted = (before: Learned, lesson: Lesson): Partial<Learned> => {
+  const { streaming, outputTokens, elapsedMs, held } = lesson
+  // Answers in one piece show no tokens: where they are many, the pace is not known.
+  const known = streaming >= FIT_STREAMS_MIN && streaming >= held / 2
+  if (!known || outputTokens < FIT_TOKENS_MIN) return {}
+  const msPerToken = (streaming * elapsedMs) / outputTokens
+  const weight = before.weight * FORGET + 1
+  const x = before.x * FORGET + streaming
+  const y = before.y * FORGET + msPerToken
+  const xx = before.xx * FORGET + streaming * streaming
+  const xy = before.xy * FORGET + streaming * msPerToken
+  const spread = weight * xx - x * x
+  const kept = { weight, x, y, xx, xy }
+  if (spread < FIT_SPREAD_MIN * x * x) return { ...kept, knee: drifted(before.knee, streaming) }
+  const slope = (weight * xy - x * y) / spread
+  const base = (y - slope * x) / weight
+  if (slope <= 0 || base <= 0) return { ...kept, knee: drifted(before.knee, streaming) }
+  return { ...kept, knee: (KNEE_RATIO / (1 - KNEE_RATIO)) * (base / slope) }
+}
+
+/** A knee that is not seen anew is tried a little further, or it would hold for ever. */
+const drifted = (knee: number, streaming: number): number =>
+  knee > 0 && streaming >= knee * 0.9 ? knee * 1.02 : knee
+
+const timed = (before: Learned, lesson: Lesson): Partial<Learned> => {
+  if (lesson.firstTokens === 0) return {}
+  const ms = lesson.firstTokenMsSum / lesson.firstTokens
+  const tokens = lesson.firstTokenTokensSum / lesson.firstTokens
+  const smooth = (old: number, now: number) => (old === 0 ? now : old + SMOOTH * (now - old))
+  const best = before.firstTokenBestMs
+  return {
+    firstTokenMs: smooth(before.firstTokenMs, ms),
+    firstTokenTokens: smooth(before.firstTokenTokens, tokens),
+    firstTokenBestMs: best === 0 || ms < best ? ms : best * 1.01,
+  }
+}
+
+export type Prediction = {
+  /** Prompt and expected answer of those who go before. */
+  readonly queuedTokens: number
+  /** The same measure, as the queue has let them go lately; null: it has not yet. */
+  readonly drainTokensPerSecond: number | null
+  /** Prompt tokens that the engine reads before the first token: others' and the asker's. */
+  readonly prefillTokens: number
+  /** What that took lately, and for how many tokens; 0: not known. */
+  readonly firstTokenMs: number
+  readonly firstTokenTokens: number
+}
+
+/** When a first token is to be expected, ms from now. Null: nothing is known yet. */
+export const predictFirstTokenMs = (ask: Prediction): number | null => {
+  const waitMs = predictWaitMs(ask)
+  if (waitMs === null) return null
+  const scale = Math.max(1, ask.prefillTokens / Math.max(1, ask.firstTokenTokens))
+  return waitMs + ask.firstTokenMs * scale
+}
+
+/** Until its turn comes. A queue that has not moved yet says nothing; an empty one is no wait. */
+export const predictWaitMs = ({
+  queuedTokens,
+  drainTokensPerSecond,
+}: Pick<Prediction, 'queuedTokens' | 'drainTokensPerSecond'>): number | null => {
+  if (queuedTokens <= 0) return 0
+  if (drainTokensPerSecond === null || drainTokensPerSecond <= 0) return null
+  return (queuedTokens / drainTokensPerSecond) * 1000
+}

@@ -1,0 +1,377 @@
+/**
+ * One thread's requests on the replicas: each holds a lease from admission to its end, which counts
+ * it in the shared slots, in the steps in which an engine comes to know of it.
+ */
+import { type Answer, growthOf, type Lesson, nextCeiling, roomFor } from '../core/admission.ts'
+import { serviceOf } from '../core/fair-queue.ts'
+import type { Target } from '../core/snapshot.ts'
+import type { AdmissionSlots, Cell } from './admission-slots.ts'
+
+/** A request that was sent this shortly before a reading may have missed it. */
+const READING_MARGIN_MS = 100
+/** Answers in one piece show no first token: their prompt is taken as read after this. */
+const UNSEEN_START_MS = 2_000
+const STEP_EVERY_MS = 1_000
+/** An answer that has outgrown what was expected is expected to go on for this share of itself. */
+const BEYOND_RATIO = 0.25
+/** So many answers are looked through each time; more of them less often. */
+const GROWTH_EACH_TICK = 500
+/** Clocks of a replica's readings kept by a thread; of slots that are gone. */
+const WATCHED_MAX = 4096
+/** Ends between two readings that are remembered. */
+const GONE_MAX = 10_000
+
+export type Weight = { readonly prompt: number; readonly completion: number }
+
+/** Who pays for a lease's tokens, and hears when it ends. */
+export type Payer = {
+  readonly weight: number
+  charge(parts: number): void
+  /** What this consumer has running or waiting. */
+  held(): number
+  /** There may be room now; `over`: the request has ended. */
+  freed(over: boolean): void
+}
+
+type Watched = {
+  readonly leases: Lease[]
+  /** When known ones ended of which the next reading may still tell. */
+  gone: number[]
+  target: Target
+  firstTokenTargetMs: number | null
+  readAtMs: number
+  seenPreemptions: number | null
+  foreign: number
+  growthAt: number
+}
+
+export class Occupancy {
+  readonly slots: AdmissionSlots
+  readonly #thread: number
+  /** Milliseconds of a clock that all threads share. */
+  readonly now: () => number
+  readonly #watched = new Map<number, Watched>()
+
+  constructor(slots: AdmissionSlots, thread: number, now: () => number) {
+    this.slots = slots
+    this.#thread = thread
+    this.now = now
+  }
+
+  /** Takes room on a replica; null: it has none. `force`: counted, but not asked. */
+  take(
+    target: Target,
+    ask: { weight: Weight; payer: Payer; streams: boolean; force: boolean },
+  ): Lease | null {
+    const lease = new Lease(this, ask)
+    // Counted first and judged afterwards: two at once may both be refused, never both let in.
+    lease.move(target)
+    if (ask.force) return lease
+    const { slot } = target
+    const sent = this.slots.sent(slot)
+    const room = roomFor(target, {
+      sent,
+      ceiling: this.slots.ceiling(slot),
+      holds: ask.payer.held() - 1,
+    })
+    if (room.go) return lease
+    lease.leave()
+    return null
+  }
+
+  /** A new reading, perhaps: what it must have seen is no longer added to it. */
+  read(target: Target, firstTokenTargetMs: number | null): void {
+    const watched = this.#of(target)
+    watched.firstTokenTargetMs = firstTokenTargetMs
+    const readAtMs = target.readAtMs ?? 0
+    watched.target = target
+    if (readAtMs <= watched.readAtMs || target.requestsRunning === null) return
+    watched.readAtMs = readAtMs
+    // `readAtMs` is wall clock, ours is not: its age tells when it was.
+    const seenBefore = this.now() - Math.max(0, Date.now() - readAtMs) - READING_MARGIN_MS
+    for (const lease of watched.leases) lease.seen(seenBefore)
+    const { slot, requestsRunning, requestsWaiting } = target
+    const ours = this.slots.sum(slot, 'held') - this.slots.sum(slot, 'fresh')
+    const foreign = requestsRunning + (requestsWaiting ?? 0) - ours - this.slots.sum(slot, 'gone')
+    watched.seenPreemptions = (watched.seenPreemptions ?? 0) + (target.preemptions ?? 0)
+    // Clocks are not that exact; of two readings, the smaller number is believed.
+    this.slots.noteForeign(slot, Math.max(0, Math.min(foreign, watched.foreign)))
+    watched.foreign = foreign
+    const late = watched.gone.filter((at) => at > seenBefore)
+    this.add(slot, 'gone', late.length - watched.gone.length)
+    watched.gone = late
+  }
+
+  tick(): void {
+    const nowMs = this.now()
+    for (const [slot, watched] of this.#watched) {
+      for (const lease of watched.leases) lease.age(nowMs)
+      this.#grow(slot, watched, nowMs)
+      this.#step(slot, watched, nowMs)
+    }
+  }
+
+  add(slot: number, cell: Cell, by: number): void {
+    this.slots.add(this.#thread, slot, { cell, by })
+  }
+
+  enlist(target: Target, lease: Lease): void {
+    const { leases } = this.#of(target)
+    lease.place = leases.length
+    leases.push(lease)
+  }
+
+  /** The last one takes its place. */
+  strike({ slot }: Target, lease: Lease): void {
+    const leases = this.#watched.get(slot)?.leases
+    const last = leases?.pop()
+    if (leases === undefined || last === undefined || last === lease) return
+    leases[lease.place] = last
+    last.place = lease.place
+  }
+
+  /** One of which readings know has ended; the next may still count it. */
+  ended({ slot }: Target): void {
+    const watched = this.#watched.get(slot)
+    if (watched === undefined || watched.target.requestsRunning === null) return
+    if (watched.gone.length >= GONE_MAX) return
+    watched.gone.push(this.now())
+    this.add(slot, 'gone', 1)
+  }
+
+  #of(target: Target): Watched {
+    const known = this.#watched.get(target.slot)
+    if (known !== undefined && known.target.id === target.id) return known
+    if (known !== undefined) {
+      // The slot went to another replica; what still runs on the last one ends by itself.
+      this.slots.forget(target.slot)
+      known.target = target
+      known.readAtMs = -1
+      return known
+    }
+    if (this.#watched.size >= WATCHED_MAX) this.#forgetOne()
+    const watched: Watched = {
+      leases: [],
+      gone: [],
+      target,
+      firstTokenTargetMs: null,
+      readAtMs: -1,
+      seenPreemptions: null,
+      foreign: 0,
+      growthAt: 0,
+    }
+    this.#watched.set(target.slot, watched)
+    return watched
+  }
+
+  #forgetOne(): void {
+    for (const [slot, { leases }] of this.#watched) {
+      if (leases.length > 0) continue
+      this.#watched.delete(slot)
+      return
+    }
+  }
+
+  /** What our answers there will still add to its cache. */
+  #grow(slot: number, watched: Watched, nowMs: number): void {
+    const { leases } = watched
+    const every = Math.max(0, leases.length - GROWTH_EACH_TICK)
+    if (nowMs - watched.growthAt < every) return
+    watched.growthAt = nowMs
+    const known = watched.target.kvCapacityTokens != null && leases.length > 0
+    const to = known ? growthOf(leases.map((lease) => lease.answer())) : 0
+    this.slots.set(this.#thread, slot, { cell: 'growthTokens', to: Math.ceil(to) })
+  }
+
+  /** One thread a second learns for all. */
+  #step(slot: number, watched: Watched, nowMs: number): void {
+    if (!this.slots.tryLock(this.#thread, slot)) return
+    try {
+      const { learned, past } = this.slots.learned(slot)
+      const elapsedMs = nowMs - (past[0] ?? 0)
+      if (elapsedMs < STEP_EVERY_MS && (past[0] ?? 0) !== 0) return
+      const now = [nowMs, ...this.#counters(slot)]
+      // The first step has nothing to compare with.
+      const since = (index: number): number =>
+        (past[0] ?? 0) === 0 ? 0 : Math.max(0, ((now[index] ?? 0) - (past[index] ?? 0)) | 0)
+      const lesson: Lesson = {
+        elapsedMs,
+        streaming: this.slots.sum(slot, 'streaming'),
+        outputTokens: since(1),
+        firstTokens: since(2),
+        firstTokenMsSum: since(3),
+        firstTokenTokensSum: since(4),
+        requestsRunning: watched.target.requestsRunning,
+        requestsWaiting: watched.target.requestsWaiting,
+        preemptions: watched.seenPreemptions,
+        held: this.slots.sum(slot, 'held'),
+        firstTokenTargetMs: watched.firstTokenTargetMs,
+      }
+      watched.seenPreemptions = null
+      this.slots.learn(slot, nextCeiling(learned, lesson), now)
+    } finally {
+      this.slots.unlock(slot)
+    }
+  }
+
+  #counters(slot: number): number[] {
+    const cells = ['outputTokens', 'firstTokens', 'firstTokenMs', 'firstTokenPrompt'] as const
+    return cells.map((cell) => this.slots.sum(slot, cell))
+  }
+}
+
+/** One request's room on one replica. */
+export class Lease {
+  /** Where it stands in its replica's list; written by that only. */
+  place = -1
+  readonly #occupancy: Occupancy
+  readonly #weight: Weight
+  readonly #payer: Payer
+  readonly #streams: boolean
+  #target: Target | null = null
+  #sentAtMs = 0
+  #startedAtMs: number | null = null
+  /** The engine's readings know of it; they know its prompt. */
+  #known = false
+  #read = false
+  #produced = 0
+  /** Parts of a token that are too few to be charged yet. */
+  #owed = 0
+  #prompted = false
+  #grown = false
+
+  constructor(occupancy: Occupancy, ask: { weight: Weight; payer: Payer; streams: boolean }) {
+    this.#occupancy = occupancy
+    this.#weight = ask.weight
+    this.#payer = ask.payer
+    this.#streams = ask.streams
+  }
+
+  /** Another replica tries it: from the beginning. */
+  move(target: Target): void {
+    if (this.#target?.id === target.id && this.#startedAtMs === null) return
+    this.leave()
+    this.#target = target
+    this.#sentAtMs = this.#occupancy.now()
+    this.#startedAtMs = null
+    this.#known = false
+    this.#read = false
+    this.#grown = false
+    this.#occupancy.enlist(target, this)
+    const { prompt, completion } = this.#weight
+    this.#add('held', 1)
+    this.#add('fresh', 1)
+    this.#add('unstarted', 1)
+    this.#add('unstartedTokens', prompt)
+    this.#add('unseenTokens', prompt)
+    this.#add('growthTokens', completion)
+  }
+
+  /** Its prompt is paid for when it goes, and only once. */
+  sent(): void {
+    if (this.#prompted) return
+    this.#prompted = true
+    this.#pay({ prompt: this.#weight.prompt, completion: 0 })
+  }
+
+  /** It has shown so many tokens by now. */
+  produced(tokens: number): void {
+    const more = tokens - this.#produced
+    if (more <= 0) return
+    this.#produced = tokens
+    this.#pay({ prompt: 0, completion: more })
+    if (this.#target === null) return
+    if (this.#startedAtMs === null) this.#start(true)
+    this.#add('outputTokens', more)
+  }
+
+  /** A reading was made of the engine, which has seen what happened before. */
+  seen(beforeMs: number): void {
+    if (this.#sentAtMs > beforeMs) return
+    this.#know()
+    if (this.#read || this.#startedAtMs === null || this.#startedAtMs > beforeMs) return
+    this.#read = true
+    this.#add('unseenTokens', -this.#weight.prompt)
+  }
+
+  /** An answer in one piece shows nothing before its end. */
+  age(nowMs: number): void {
+    if (this.#startedAtMs !== null || this.#streams) return
+    if (nowMs - this.#sentAtMs > UNSEEN_START_MS) this.#start(false)
+  }
+
+  answer(): Answer {
+    this.#grown = true
+    const { prompt, completion } = this.#weight
+    const left = completion - this.#produced
+    return {
+      tokens: prompt + this.#produced,
+      remaining: Math.ceil(Math.max(left, this.#produced * BEYOND_RATIO)),
+    }
+  }
+
+  /** The request is over; `used` where it is known, else what it has shown. */
+  end(used: { readonly prompt: number; readonly completion: number } | null): void {
+    if (this.#target === null) return
+    this.leave()
+    if (used !== null) {
+      this.#pay({
+        prompt: this.#prompted ? used.prompt - this.#weight.prompt : 0,
+        completion: Math.max(0, used.completion - this.#produced),
+      })
+    }
+    this.#payer.freed(true)
+  }
+
+  /** Gives the room back without ending. */
+  leave(): void {
+    const target = this.#target
+    if (target === null) return
+    const { prompt, completion } = this.#weight
+    this.#add('held', -1)
+    if (this.#known) this.#occupancy.ended(target)
+    else this.#know()
+    if (this.#startedAtMs === null) {
+      this.#add('unstarted', -1)
+      this.#add('unstartedTokens', -prompt)
+    } else if (this.#streams) this.#add('streaming', -1)
+    if (!this.#read) this.#add('unseenTokens', -prompt)
+    // Once all answers were looked at together, the next look leaves it out.
+    if (!this.#grown) this.#add('growthTokens', -completion)
+    this.#occupancy.strike(target, this)
+    this.#target = null
+  }
+
+  #start(shown: boolean): void {
+    const nowMs = this.#occupancy.now()
+    this.#startedAtMs = nowMs
+    const { prompt } = this.#weight
+    this.#know()
+    this.#add('unstarted', -1)
+    this.#add('unstartedTokens', -prompt)
+    if (this.#streams) this.#add('streaming', 1)
+    if (!shown) return
+    this.#add('firstTokens', 1)
+    this.#add('firstTokenMs', Math.round(nowMs - this.#sentAtMs))
+    this.#add('firstTokenPrompt', prompt)
+    this.#payer.freed(false)
+  }
+
+  #know(): void {
+    if (this.#known) return
+    this.#known = true
+    this.#add('fresh', -1)
+  }
+
+  #pay(tokens: { prompt: number; completion: number }): void {
+    this.#owed += serviceOf(tokens, this.#payer.weight)
+    const whole = Math.trunc(this.#owed)
+    if (whole === 0) return
+    this.#owed -= whole
+    this.#payer.charge(whole)
+  }
+
+  #add(cell: Cell, by: number): void {
+    if (this.#target !== null) this.#occupancy.add(this.#target.slot, cell, by)
+  }
+}

@@ -1,0 +1,333 @@
+/**
+ * The queue at work in one thread. Below the ceiling a request goes at once. Above it, it waits
+ * for its turn among all threads' requests; who leaves gives his place back and never reaches an
+ * engine. Nothing is written to a client that waits: a refusal keeps its status.
+ */
+import type { ServerResponse } from 'node:http'
+import { predictFirstTokenMs, predictWaitMs } from '../core/admission.ts'
+import { bandOf, type Waiter } from '../core/fair-queue.ts'
+import type { GatewayRoute, RoutePolicy, Target } from '../core/snapshot.ts'
+import { PenstockError } from '../errors.ts'
+import { type Lane, Lanes } from './lanes.ts'
+import type { Lease, Occupancy, Payer, Weight } from './occupancy.ts'
+import type { Account, QueueSlots } from './queue-slots.ts'
+import { goDuration } from './rate-limited.ts'
+import { Saturated } from './saturated.ts'
+import type { Table } from './table.ts'
+
+/** What a snapshot without a policy means (core/gateway-manifest.ts's defaults). */
+const QUEUE: RoutePolicy['queue'] = { ceiling: 'auto', depth: 1000, wait: 60_000 }
+const ORDINARY = { weight: 1, priority: 'normal', maxPriority: 'normal' } as const
+/** A thread that nobody wakes looks by itself (threads.ts's tick does the same). */
+const BELL_MS = 250
+/** When it is not known how fast the queue moves, and the bounds of what is told. */
+const COME_BACK_MS = 5_000
+const COME_BACK_MS_MIN = 1_000
+const COME_BACK_MS_MAX = 60_000
+/** Of the wait that is told, at random more: not all are to come back at once. */
+const COME_BACK_SPREAD = 0.25
+
+export type EnterAsk = {
+  readonly route: GatewayRoute
+  readonly consumer: string
+  /** The header `x-penstock-priority`. */
+  readonly priority: string | string[] | undefined
+  readonly weight: Weight
+  readonly streams: boolean
+  readonly res: ServerResponse
+  /** The best of the ready replicas that are not excluded. */
+  readonly pick: (exclude: ReadonlySet<string>) => Target | null
+}
+
+/** `queueMs`: null when it did not wait. */
+export type Place = {
+  readonly target: Target
+  readonly lease: Lease
+  readonly queueMs: number | null
+}
+
+type Asking = { readonly ask: EnterAsk; readonly account: Account; readonly payer: Payer }
+
+type Item = Asking & {
+  readonly enteredAtMs: number
+  readonly tokens: number
+  readonly done: (outcome: Place | null | Error) => void
+}
+
+export type WaitingSetup = {
+  readonly thread: number
+  readonly slots: QueueSlots
+  readonly occupancy: Occupancy
+  readonly table: () => Table
+}
+
+export class Waiting {
+  readonly occupancy: Occupancy
+  readonly #thread: number
+  readonly #slots: QueueSlots
+  readonly #lanes: Lanes<Item>
+  readonly #table: () => Table
+  #draining = false
+  #listening = false
+
+  constructor({ thread, slots, occupancy, table }: WaitingSetup) {
+    this.#thread = thread
+    this.#slots = slots
+    this.#lanes = new Lanes(thread, slots, occupancy.now)
+    this.#table = table
+    this.occupancy = occupancy
+  }
+
+  /** Requests that wait in this thread. */
+  get size(): number {
+    return this.#lanes.size
+  }
+
+  /**
+   * A place on a replica, at once or when its turn comes; null: the client left meanwhile. Throws
+   * Saturated when the queue is full or too slow, server_draining, and model_unavailable.
+   */
+  enter(ask: EnterAsk): Place | Promise<Place | null> {
+    const { route, consumer } = ask
+    const lane = this.#lanes.of(route.deployment)
+    const account = this.#lanes.account(route.deployment, consumer)
+    const settings = this.#table().consumer(consumer) ?? ORDINARY
+    const band = bandOf(ask.priority, settings)
+    this.#lanes.lift(lane, account, band)
+    const payer = this.#lanes.payer(lane, { account, weight: settings.weight }, this.#wake)
+    const asking: Asking = { ask, account, payer }
+    const free = queueOf(route).ceiling === 'none'
+    if (free || this.#slots.waiting(lane.index).count === 0) {
+      const place = this.#place(lane, asking, null)
+      if (place !== null) return place
+    }
+    try {
+      this.#makeRoom(lane, asking, band)
+    } catch (error) {
+      payer.freed(true)
+      throw error
+    }
+    return this.#wait(lane, asking, band)
+  }
+
+  /** When a request of this weight could expect its first token, ms; null: not known. */
+  predictFirstTokenMs(route: GatewayRoute, { prompt }: Weight): number | null {
+    const { tokens } = this.#slots.waiting(this.#lanes.of(route.deployment).index)
+    return this.#predict(route, { queuedTokens: tokens, prompt })
+  }
+
+  /** A new snapshot: readings to take in, and perhaps nobody left to wait for. */
+  published(): void {
+    for (const { targets, policy } of this.#table().everyRoute()) {
+      for (const target of targets) {
+        this.occupancy.read(target, policy?.firstTokenTargetMs ?? null)
+      }
+    }
+    for (const lane of this.#lanes.all()) {
+      for (const waiter of lane.queue) {
+        const { route } = waiter.item.ask
+        const current = this.#table().targetsOf(route.deployment)
+        if (current.some(({ state }) => state === 'ready')) continue
+        const message = `${route.model} is not available any more: no replica is ready`
+        const error = new PenstockError('model_unavailable', message, { param: 'model' })
+        this.#leave(lane, waiter, error)
+      }
+      if (lane.queue.size > 0) this.#pump(lane)
+    }
+  }
+
+  tick(): void {
+    const nowMs = this.occupancy.now()
+    this.occupancy.tick()
+    for (const lane of this.#lanes.all()) {
+      if (lane.queue.size === 0) continue
+      this.#slots.measure(lane.index, nowMs)
+      for (const waiter of lane.queue) this.#expire(lane, waiter, nowMs)
+      this.#pump(lane)
+    }
+  }
+
+  /** All who wait are told, and nobody waits any more. */
+  drain(): void {
+    this.#draining = true
+    for (const lane of this.#lanes.all()) {
+      for (const waiter of lane.queue) this.#leave(lane, waiter, draining())
+    }
+  }
+
+  #wait(lane: Waits, asking: Asking, band: number): Promise<Place | null> {
+    const { ask } = asking
+    const tokens = ask.weight.prompt + ask.weight.completion
+    return new Promise((resolve, reject) => {
+      const gone = (): void => this.#leave(lane, waiter, null)
+      const done: Item['done'] = (outcome) => {
+        ask.res.off('close', gone)
+        if (outcome instanceof Error) reject(outcome)
+        else resolve(outcome)
+      }
+      const enteredAtMs = this.occupancy.now()
+      const waiter = this.#lanes.add(lane, { ...asking, enteredAtMs, tokens, done }, band)
+      if (ask.res.destroyed) gone()
+      else ask.res.once('close', gone)
+      this.#tooLate(lane, waiter)
+      this.#pump(lane)
+      void this.#listen()
+    })
+  }
+
+  /** Refuses the newcomer, or the newest of one who has had more. */
+  #makeRoom(lane: Waits, { ask, account }: Asking, band: number): void {
+    if (this.#draining) throw draining()
+    const { route } = ask
+    const { depth } = queueOf(route)
+    const { count } = this.#slots.waiting(lane.index)
+    if (count < depth) return
+    const why = `${route.model} is full, and ${count} of at most ${depth} requests wait already`
+    const victim = depth === 0 ? null : this.#lanes.victim(lane, account, band)
+    if (victim === null) throw this.#saturated(lane, why)
+    this.#leave(lane, victim, this.#saturated(lane, `${why}; others had less of it`))
+  }
+
+  /** One whose first token cannot come in time need not wait for that. */
+  #tooLate(lane: Waits, waiter: Waiter<Item>): void {
+    const { route, weight } = waiter.item.ask
+    const targetMs = route.policy?.firstTokenTargetMs ?? null
+    if (targetMs === null) return
+    const { position, tokens } = this.#lanes.ahead(lane, waiter)
+    const predicted = this.#predict(route, { queuedTokens: tokens, prompt: weight.prompt })
+    if (predicted === null || predicted <= targetMs) return
+    const why =
+      `${route.model} is full: at position ${position} of its queue a first token is expected ` +
+      `in ${seconds(predicted)}, later than its target of ${seconds(targetMs)}`
+    this.#leave(lane, waiter, this.#saturated(lane, why, 'latency'))
+  }
+
+  #expire(lane: Waits, waiter: Waiter<Item>, nowMs: number): void {
+    const { ask, enteredAtMs } = waiter.item
+    const { route, weight } = ask
+    const waitedMs = nowMs - enteredAtMs
+    const targetMs = route.policy?.firstTokenTargetMs ?? null
+    const late = targetMs !== null && waitedMs + this.#engineMs(route, weight.prompt) > targetMs
+    if (!late && waitedMs <= queueOf(route).wait) return
+    const { position } = this.#lanes.ahead(lane, waiter)
+    const why = `${route.model} is full: waited ${seconds(waitedMs)}, still at position ${position}`
+    this.#leave(lane, waiter, this.#saturated(lane, why, late ? 'latency' : 'saturation'))
+  }
+
+  /** Out of the queue without a place; null: nobody is there to hear of it. */
+  #leave(lane: Waits, waiter: Waiter<Item>, why: Error | null): void {
+    if (!this.#lanes.remove(lane, waiter)) return
+    waiter.item.done(why)
+    // Its place in the order may have held up another thread.
+    this.#lanes.publish(lane)
+    waiter.item.payer.freed(true)
+  }
+
+  /** Lets go whoever is next, as long as it is one of ours and there is room. */
+  #pump(lane: Waits): void {
+    for (;;) {
+      const next = this.#lanes.publish(lane)
+      if (next === null) return
+      if (next !== this.#thread) {
+        this.#slots.ring(next)
+        return
+      }
+      const head = lane.queue.head()
+      if (head === null) return
+      const place = this.#place(lane, head.item, head.item.enteredAtMs)
+      if (place === null) return
+      this.#lanes.remove(lane, head)
+      head.item.done(place)
+    }
+  }
+
+  /** There may be room now: for one of ours, or for another thread's. */
+  readonly #wake = (lane: Waits): void => {
+    if (lane.queue.size > 0) {
+      this.#pump(lane)
+      return
+    }
+    const next = this.#slots.next(lane.index)
+    if (next !== null && next !== this.#thread) this.#slots.ring(next)
+  }
+
+  /** Room on the best replica that has some. */
+  #place(lane: Waits, { ask, payer, account }: Asking, enteredAtMs: number | null): Place | null {
+    const { route, weight, streams } = ask
+    const force = queueOf(route).ceiling === 'none'
+    const full = new Set<string>()
+    for (;;) {
+      const target = ask.pick(full)
+      if (target === null) return null
+      const lease = this.occupancy.take(target, { weight, payer, streams, force })
+      if (lease === null) {
+        full.add(target.id)
+        continue
+      }
+      lease.sent()
+      this.#slots.noteGone(lane.index, account, weight.prompt + weight.completion)
+      const queueMs = enteredAtMs === null ? null : this.occupancy.now() - enteredAtMs
+      return { target, lease, queueMs }
+    }
+  }
+
+  /** While somebody waits here, rings of other threads are heard. */
+  async #listen(): Promise<void> {
+    if (this.#listening) return
+    this.#listening = true
+    while (this.size > 0) {
+      const heard = this.#slots.rings(this.#thread)
+      for (const lane of this.#lanes.all()) if (lane.queue.size > 0) this.#pump(lane)
+      if (this.size > 0) await this.#slots.bell(this.#thread, heard, BELL_MS)
+    }
+    this.#listening = false
+  }
+
+  #predict(route: GatewayRoute, ask: { queuedTokens: number; prompt: number }): number | null {
+    const { index } = this.#lanes.of(route.deployment)
+    return predictFirstTokenMs({
+      queuedTokens: ask.queuedTokens,
+      drainTokensPerSecond: this.#slots.drainTokensPerSecond(index),
+      ...this.#engine(route, ask.prompt),
+    })
+  }
+
+  /** Once it has gone there. */
+  #engineMs(route: GatewayRoute, prompt: number): number {
+    const none = { queuedTokens: 0, drainTokensPerSecond: null }
+    return predictFirstTokenMs({ ...none, ...this.#engine(route, prompt) }) ?? 0
+  }
+
+  /** Of the replica that was quickest lately. */
+  #engine({ deployment }: GatewayRoute, prompt: number) {
+    const { slots } = this.occupancy
+    const ready = this.#table()
+      .targetsOf(deployment)
+      .filter(({ state }) => state === 'ready')
+    const each = ready.map(({ slot }) => ({
+      ...slots.firstToken(slot),
+      ahead: slots.sum(slot, 'unstartedTokens'),
+    }))
+    const [best] = each.toSorted((a, b) => a.ms - b.ms)
+    const { ms, tokens, ahead } = best ?? { ms: 0, tokens: 0, ahead: 0 }
+    return { firstTokenMs: ms, firstTokenTokens: tokens, prefillTokens: ahead + prompt }
+  }
+
+  #saturated({ index }: Waits, why: string, spill?: Saturated['spill']): Saturated {
+    const { tokens } = this.#slots.waiting(index)
+    const drainTokensPerSecond = this.#slots.drainTokensPerSecond(index)
+    const waitMs = predictWaitMs({ queuedTokens: tokens, drainTokensPerSecond }) ?? COME_BACK_MS
+    const spread = waitMs * (1 + COME_BACK_SPREAD * Math.random())
+    const told = Math.round(Math.min(COME_BACK_MS_MAX, Math.max(COME_BACK_MS_MIN, spread)))
+    return new Saturated(`${why}; try again in ${goDuration(told)}`, told, spill)
+  }
+}
+
+type Waits = Lane<Item>
+
+const queueOf = ({ policy }: GatewayRoute): RoutePolicy['queue'] => policy?.queue ?? QUEUE
+
+const draining = (): PenstockError =>
+  new PenstockError('server_draining', 'the gateway is shutting down; try again')
+
+const seconds = (ms: number): string => goDuration(Math.round(ms / 100) * 100)
