@@ -67,6 +67,8 @@ export class Fleet {
   plan: Plan = { deployments: [], actions: [], unchanged: [] }
   generation = 0
   readonly #listeners = new Set<() => void>()
+  /** Of backends, by name: they are no replicas, but their requests are counted like theirs. */
+  readonly #backendSlots = new Map<string, number>()
   #nextSlot = 0
 
   /** Called after each change; listeners only mark themselves dirty, they never act in it. */
@@ -130,7 +132,8 @@ export class Fleet {
    * Slots go round, so that a late request of a replica just forgotten is not counted on a new one.
    */
   #freeSlot(): number | null {
-    const taken = new Set([...this.replicas.values()].map(({ slot }) => slot))
+    const replicas = [...this.replicas.values()].map(({ slot }) => slot)
+    const taken = new Set([...replicas, ...this.#backendSlots.values()])
     for (let step = 0; step < MAX_SLOTS; step += 1) {
       const slot = (this.#nextSlot + step) % MAX_SLOTS
       if (taken.has(slot)) continue
@@ -138,6 +141,20 @@ export class Fleet {
       return slot
     }
     return null
+  }
+
+  /** A backend's row in the gateways' counts, its own from now on; null: there is none left. */
+  backendSlot(name: string): number | null {
+    const slot = this.#backendSlots.get(name) ?? this.#freeSlot()
+    if (slot !== null) this.#backendSlots.set(name, slot)
+    return slot
+  }
+
+  /** Backends of another name are gone, and their rows free. */
+  keepBackends(names: ReadonlySet<string>): void {
+    for (const name of this.#backendSlots.keys()) {
+      if (!names.has(name)) this.#backendSlots.delete(name)
+    }
   }
 
   /** What a driver saw on one node; containers of replicas not known yet make them known. */

@@ -6,6 +6,7 @@ import { systemClock as clock } from '../clock.ts'
 import type { Settings } from '../config.ts'
 import { startConsole } from '../console/server.ts'
 import { adminPort } from '../control/admin.ts'
+import { Backends } from '../control/backends.ts'
 import { Loop } from '../control/loop.ts'
 import { Nodes } from '../control/nodes.ts'
 import type { DriverOf } from '../control/operations.ts'
@@ -102,8 +103,10 @@ const assemble = async (
   const telemetry = await startTelemetry(parts)
   closers.push(() => telemetry.close())
   const spillovers = new Spillovers(fleet)
+  const slotOf = (name: string) => fleet.backendSlot(name)
+  const backends = new Backends({ environment: process.env, slotOf })
   const snapshot = (): GatewaySnapshot =>
-    snapshotNow({ fleet, spillovers, wanted, store, rehearse })
+    snapshotNow({ fleet, spillovers, backends, wanted, store, rehearse })
   const gateway = await startGateway({
     host: settings.gatewayHost,
     port: settings.gatewayPort,
@@ -271,15 +274,17 @@ let version = 0
 const snapshotNow = (ask: {
   readonly fleet: Fleet
   readonly spillovers: Spillovers
+  readonly backends: Backends
   readonly wanted: Wanted
   readonly store: Store
   readonly rehearse: boolean
 }): GatewaySnapshot => {
   version += 1
-  const { fleet, spillovers, wanted, store, rehearse } = ask
+  const { fleet, spillovers, backends, wanted, store, rehearse } = ask
   return gatewaySnapshot({
     fleet,
     spillovers,
+    backends,
     deployments: wanted.desired.deployments,
     gateway: wanted.desired.gateway,
     keys: store.consumerKeys(),

@@ -239,7 +239,9 @@ class Loader {
     const { value, problems } = check(known.schema, root)
     for (const problem of problems) this.#report(here, problem)
     if (value?.kind === 'Deployment') this.#deployments.push({ document, value })
-    if (value?.kind === 'Gateway') this.#gateways.push({ document, value })
+    if (value?.kind === 'Gateway') {
+      this.#gateways.push({ document, value: withKeys(value, path.dirname(here.file)) })
+    }
   }
 
   #report({ file, yaml }: Document, problem: Problem): void {
@@ -280,3 +282,17 @@ const withTls = (node: NodeSettings, directory: string): NodeSettings => {
   const from = (file: string) => path.resolve(directory, file)
   return { ...node, tls: { ca: from(ca), cert: from(cert), key: from(key) } }
 }
+
+/** A backend's key file is named from where the manifest lies. */
+const withKeys = (gateway: Gateway, directory: string): Gateway => ({
+  ...gateway,
+  backends: Object.fromEntries(
+    Object.entries(gateway.backends).map(([name, backend]) => {
+      const file = backend.key?.file
+      return [
+        name,
+        file === undefined ? backend : { ...backend, key: { file: path.resolve(directory, file) } },
+      ]
+    }),
+  ),
+})

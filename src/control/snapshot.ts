@@ -1,24 +1,31 @@
 /** What the gateway threads need to know, from the fleet: immutable and whole. */
 
-import type { Gateway } from '../core/gateway-manifest.ts'
+import type { Gateway, Route } from '../core/gateway-manifest.ts'
 import { limitsOf } from '../core/limits.ts'
 import type { Deployment } from '../core/manifest.ts'
+import { patternOf } from '../core/pattern.ts'
 import type { EngineSignal } from '../core/runtime.ts'
 import { STALE_MS } from '../core/signals.ts'
 import type {
+  Fallback,
+  GatewayConsumer,
   GatewayKey,
   GatewayRoute,
   GatewaySnapshot,
+  RouteMatch,
+  RoutePolicy,
   StandIn,
   Target,
 } from '../core/snapshot.ts'
 import { STAND_IN_MAX_RATIO } from '../core/spillover.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
+import type { Backends } from './backends.ts'
 import type { Spillovers } from './spillover.ts'
 
 export type SnapshotAsk = {
   readonly fleet: Fleet
   readonly spillovers: Spillovers
+  readonly backends: Backends
   readonly deployments: readonly Deployment[]
   readonly gateway: Gateway
   readonly keys: readonly GatewayKey[]
@@ -28,55 +35,136 @@ export type SnapshotAsk = {
 }
 
 export const gatewaySnapshot = (ask: SnapshotAsk): GatewaySnapshot => {
+  const { gateway, fleet } = ask
   ask.spillovers.keep(new Set(ask.deployments.map(({ name }) => name)))
+  ask.backends.keep(gateway.backends)
+  fleet.keepBackends(new Set(Object.keys(gateway.backends)))
   return {
     version: ask.version,
-    routes: ask.gateway.routes.flatMap((route) => {
+    routes: gateway.routes.flatMap((route) => {
       const own = gatewayRoute(ask, route)
-      return own === null ? [] : [{ ...own, ...standIn(ask, route) }]
+      if (own === null) return []
+      return [{ ...own, ...standIn(ask, route), ...split(ask, route), ...fallback(ask, route) }]
     }),
     keys: ask.keys,
-    maxBodyBytes: ask.gateway.maxBody,
-    keepAliveMs: ask.gateway.keepAlive,
+    consumers: consumersOf(gateway),
+    maxBodyBytes: gateway.maxBody,
+    keepAliveMs: gateway.keepAlive,
     rehearsal: ask.rehearsal,
   }
 }
 
-type Route = Gateway['routes'][number]
-
+/** Without what may answer in its place; null when what it leads to is gone. */
 const gatewayRoute = (ask: SnapshotAsk, route: Route): GatewayRoute | null => {
-  const deployment = ask.deployments.find(({ name }) => name === route.to)
-  if (deployment === undefined) return null
-  const records = [...ask.fleet.replicas.values()].filter((r) => r.deployment === route.to)
+  const answers = deploymentOf(ask, route) ?? backendOf(ask, route)
+  if (answers === null) return null
   return {
     model: route.model,
+    ...answers,
+    firstTokenTimeoutMs: route.firstTokenTimeout,
+    stallTimeoutMs: route.stallTimeout,
+    limits: limitsOf(route),
+    match: matchOf(route),
+    policy: policyOf(route),
+  }
+}
+
+type Answers = Pick<
+  GatewayRoute,
+  'deployment' | 'engine' | 'servedModel' | 'models' | 'context' | 'targets' | 'why'
+>
+
+const deploymentOf = (ask: SnapshotAsk, { to }: Route): Answers | null => {
+  const deployment = ask.deployments.find(({ name }) => name === to)
+  if (deployment === undefined) return null
+  const records = [...ask.fleet.replicas.values()].filter((r) => r.deployment === to)
+  return {
     deployment: deployment.name,
     engine: deployment.engine,
     servedModel: deployment.name,
     context: deployment.context,
-    firstTokenTimeoutMs: route.firstTokenTimeout,
-    stallTimeoutMs: route.stallTimeout,
     targets: records.flatMap((record) => target(ask, record)),
     why: why(deployment, records),
-    limits: limitsOf(route),
   }
 }
 
-/** The stand-in keeps the settings of its own route if it has one, else of the one it helps. */
+const backendOf = (ask: SnapshotAsk, { to, model }: Route): Answers | null => {
+  const { backends } = ask.gateway
+  const backend = Object.hasOwn(backends, to) ? backends[to] : undefined
+  if (backend === undefined) return null
+  return {
+    deployment: to,
+    engine: 'external',
+    // core/routing.ts puts in the name for what was asked.
+    servedModel: model,
+    models: backend.models,
+    context: backend.context,
+    ...ask.backends.of(to, backend, ask.nowMs),
+  }
+}
+
+const matchOf = ({ model, aliases, when }: Route): RouteMatch => ({
+  ...patternOf(model),
+  aliases,
+  when: when ?? null,
+})
+
+const policyOf = (route: Route): RoutePolicy => {
+  const { balance, slowStart, retry, queue, continueStreams } = route
+  return {
+    balance,
+    slowStart,
+    retry,
+    queue,
+    continueStreams,
+    firstTokenTargetMs: route.firstTokenTarget ?? null,
+    parameters: route.parameters ?? null,
+  }
+}
+
+const consumersOf = ({ consumers }: Gateway): readonly GatewayConsumer[] =>
+  Object.entries(consumers).map(([name, { group, parameters, ...rest }]) => ({
+    name,
+    ...rest,
+    group: group ?? null,
+    parameters: parameters ?? null,
+  }))
+
+/** Who answers in a route's place has the settings of its own route, else those of that one. */
+const inPlaceOf = (ask: SnapshotAsk, route: Route, to: string): GatewayRoute | null => {
+  const own = ask.gateway.routes.find((other) => other.to === to)
+  return gatewayRoute(ask, own ?? { ...route, model: to, to, limits: [] })
+}
+
 const standIn = (ask: SnapshotAsk, route: Route): { standIn?: StandIn } => {
   const { spillover } = route
-  if (spillover === undefined) return {}
-  const own = ask.gateway.routes.find(({ to }) => to === spillover.to)
-  const other = gatewayRoute(
-    ask,
-    own ?? { ...route, model: spillover.to, to: spillover.to, limits: [] },
-  )
+  if (spillover === undefined || spillover.to === route.to) return {}
+  const other = inPlaceOf(ask, route, spillover.to)
   if (other === null) return {}
   const { state } = ask.spillovers.of(route.to, ask.nowMs)
   const { ratio } = ask.spillovers.of(spillover.to, ask.nowMs)
   const { fraction, reason } = state
   const saturated = ratio !== null && ratio >= STAND_IN_MAX_RATIO
   return { standIn: { on: spillover.on, fraction, reason, saturated, route: other } }
+}
+
+/** The same route, with its limits, on another deployment; what may answer in its place as well. */
+const split = (ask: SnapshotAsk, route: Route): Pick<GatewayRoute, 'split'> => {
+  const shares = route.split.flatMap(({ to, percent }) => {
+    const there = { ...route, to }
+    const other = gatewayRoute(ask, there)
+    if (other === null || percent === 0) return []
+    return [{ percent, route: { ...other, ...standIn(ask, there), ...fallback(ask, there) } }]
+  })
+  return shares.length === 0 ? {} : { split: shares }
+}
+
+const fallback = (ask: SnapshotAsk, route: Route): { fallback?: Fallback } => {
+  if (route.fallback === undefined) return {}
+  const { on, to } = route.fallback
+  const others = to.filter((name) => name !== route.to)
+  const routes = others.flatMap((name) => inPlaceOf(ask, route, name) ?? [])
+  return routes.length === 0 ? {} : { fallback: { on, routes } }
 }
 
 const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly Target[] => {
@@ -86,6 +174,7 @@ const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly 
     return reading === undefined || nowMs - reading.readAtMs > STALE_MS ? null : reading.value
   }
   if (record.endpoint === '') return []
+  const read = fleet.signals.get(record.id)?.get('requestsRunning')?.readAtMs
   return [
     {
       id: record.id,
@@ -95,6 +184,10 @@ const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly 
       requestsRunning: signal('requestsRunning'),
       requestsWaiting: signal('requestsWaiting'),
       kvCacheUsageRatio: signal('kvCacheUsageRatio'),
+      kvCapacityTokens: signal('kvCapacityTokens'),
+      promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,
+      ...(read === undefined ? {} : { readAtMs: read }),
+      ...(record.state === 'ready' ? { readySinceMs: record.sinceMs } : {}),
     },
   ]
 }

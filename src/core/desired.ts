@@ -6,9 +6,9 @@
  */
 
 import { architectureOf, knownRepositories } from './catalogue.ts'
+import { gatewayFindings } from './gateway-findings.ts'
 import { type Gateway, GatewaySchema } from './gateway-manifest.ts'
 import type { Inventory, NodeSpec } from './inventory.ts'
-import { limitsOf } from './limits.ts'
 import type { Architecture, Deployment } from './manifest.ts'
 import { nearest } from './nearest.ts'
 import type { GpuProfiles } from './profile.ts'
@@ -237,48 +237,4 @@ const unknownModel = ({ weights }: Deployment, guess: Guess): Local => {
   const near = source === 'path' ? '' : guess(name, knownRepositories)
   const message = `the shape of ${name} is not known here: add an architecture${near}`
   return { path: ['weights', source], message }
-}
-
-const gatewayFindings = (
-  { document, value }: Sourced<Gateway>,
-  { deploymentNames, guess }: Asked,
-): readonly Finding[] => {
-  const first = new Map<string, number>()
-  const known =
-    deploymentNames === null ? null : new Set(deploymentNames.map(({ value: name }) => name))
-  const unknown = (name: string) =>
-    known === null || known.has(name)
-      ? []
-      : [`no deployment ${name} in the manifests${guess(name, known)}`]
-  return value.routes.flatMap((route, index) => {
-    const at = (...path: Path) => ({ document, path: ['routes', index, ...path] })
-    const found: Finding[] = []
-    const before = first.get(route.model)
-    if (before === undefined) first.set(route.model, index)
-    else {
-      const message = `another route has the model ${JSON.stringify(route.model)}`
-      const other = { document, path: ['routes', before, 'model'] }
-      found.push({ ...at('model'), message, other })
-    }
-    found.push(...unknown(route.to).map((message) => ({ ...at('to'), message })))
-    const spill = route.spillover?.to
-    if (spill === route.to) {
-      found.push({
-        ...at('spillover', 'to'),
-        message: 'a route cannot spill to its own deployment',
-      })
-    } else if (spill !== undefined) {
-      found.push(...unknown(spill).map((message) => ({ ...at('spillover', 'to'), message })))
-    }
-    return [...found, ...route.limits.flatMap((limit, position) => emptyLimit(limit, at, position))]
-  })
-}
-
-type Limit = Gateway['routes'][number]['limits'][number]
-type At = (...path: Path) => Pick<Finding, 'document' | 'path'>
-
-const emptyLimit = (limit: Limit, at: At, position: number): readonly Finding[] => {
-  if (limitsOf({ model: '', limits: [limit] }).length > 0) return []
-  const message = 'limits nothing: expected an amount, such as tokensPerMinute or concurrent'
-  return [{ ...at('limits', position), message }]
 }

@@ -202,9 +202,9 @@ describe('gateway', () => {
     expect(
       routes({ model: 'm', to: 'qwq' }, { model: 'm', to: 'qwp' }, { model: 'n', to: 'elsewhere' }),
     ).toEqual([
+      '2 routes.1.to: no deployment or backend qwp in the manifests (did you mean "qwq"?)',
+      '2 routes.2.to: no deployment or backend elsewhere in the manifests',
       '2 routes.1.model: another route has the model "m" @2',
-      '2 routes.1.to: no deployment qwp in the manifests (did you mean "qwq"?)',
-      '2 routes.2.to: no deployment elsewhere in the manifests',
     ])
   })
 
@@ -214,7 +214,7 @@ describe('gateway', () => {
     expect(spill('qwq')).toEqual([
       '2 routes.0.spillover.to: a route cannot spill to its own deployment',
     ])
-    expect(spill('r1')).toEqual(['2 routes.0.spillover.to: no deployment r1 in the manifests'])
+    expect(spill('r1')).toEqual(['2 routes.0.spillover.to: no deployment or backend r1 in the manifests'])
   })
 
   test('a limit that limits nothing', () => {
