@@ -23,10 +23,10 @@ export const PLAIN = [
 
 const HEAD = `# What a program with an official OpenAI SDK sees
 
-Every line is played by \`test/clients/cases.test.ts\` to the official SDKs for JavaScript and Python
+Every line is played by the tests in \`test/clients\` to the official SDKs for JavaScript and Python
 at their defaults (two retries): once against a server that answers as OpenAI does, once against
 Penstock in front of an engine that misbehaves. This page is made from the same table and checked by
-the same test; \`npx vitest run test/clients/cases.test.ts -u\` writes it anew.
+a test; \`npx vitest run test/clients/cases.test.ts -u\` writes it anew.
 
 - *raises*: the class, and the status, \`type\`, \`code\` and \`param\` that the caller reads from it.
   Where two classes are named, the first is JavaScript's.

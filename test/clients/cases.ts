@@ -1,6 +1,6 @@
 /**
  * What a program with an official OpenAI SDK goes through, case by case: against OpenAI and against
- * Penstock. cases.test.ts plays each of them to both SDKs; docs/sdk-cases.md shows the same table.
+ * Penstock. play.ts plays each of them to an SDK; docs/sdk-cases.md shows the same table.
  */
 import type { ErrorBody } from '../../src/errors.ts'
 import { completion, JSON_TYPE, type Script } from '../support/engine.ts'

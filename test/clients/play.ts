@@ -1,0 +1,138 @@
+/** Plays the table of cases to an SDK: against OpenAI's answers, and against Penstock. */
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { startEngine } from '../support/engine.ts'
+import { closeAll, closeLater, startWorld, until } from '../support/gateway.ts'
+import { type Case, call, sightIn } from './cases.ts'
+import type { Outcome, Sdk } from './sdk.ts'
+import { CASES } from './table.ts'
+
+const sightOf = ({ raised, status, type, code, param, attempts, text }: Outcome) => ({
+  raised,
+  status,
+  type,
+  code,
+  param,
+  attempts,
+  text,
+})
+
+/** What an answer asks of the SDK: to wait for so long; null: as long as it thinks right. */
+const askedMs = ({ retryAfterMs, retryAfter }: Outcome['answers'][number]): number | null => {
+  const wait = retryAfterMs ?? (retryAfter === null ? null : `${Number(retryAfter) * 1000}`)
+  return wait === null || Number.isNaN(Number(wait)) ? null : Number(wait)
+}
+
+/** The SDK sleeps for as long as it was told, else half a second, then a second, less a quarter. */
+const expectWaits = ({ answers, waitsMs, attempts }: Outcome): void => {
+  expect(waitsMs).toHaveLength(attempts - 1)
+  for (const [index, wait] of waitsMs.entries()) {
+    const answer = answers[index]
+    const asked = answer === undefined ? null : askedMs(answer)
+    if (asked !== null) expect(wait).toBeCloseTo(asked, 3)
+    else {
+      expect(wait).toBeGreaterThanOrEqual(375 * 2 ** index)
+      expect(wait).toBeLessThanOrEqual(500 * 2 ** index)
+    }
+  }
+}
+
+/** Aborts once the condition is met. */
+const leaving = (cancels: boolean, met: () => boolean): AbortSignal | undefined => {
+  if (!cancels) return undefined
+  const controller = new AbortController()
+  void until('the request is there', met).then(() => controller.abort())
+  return controller.signal
+}
+
+const againstOpenAi = async (sdk: Sdk, { openai, call: asked, cancels }: Case): Promise<void> => {
+  const { answer, sight } = openai
+  let nth = 0
+  const server = await startEngine(() => {
+    nth += 1
+    return typeof answer === 'function' ? answer(nth - 1) : answer
+  })
+  closeLater(server)
+  const signal = leaving(cancels === true, () => server.seen.length > 0)
+  const outcome = await sdk.call(`${server.url}/v1`, asked, signal)
+  expect(sightOf(outcome)).toEqual(sightIn(sdk.name, sight))
+  expect(server.seen).toHaveLength(sightIn(sdk.name, sight).attempts)
+}
+
+const againstPenstock = async (sdk: Sdk, one: Case): Promise<void> => {
+  let nth = 0
+  const world = await startWorld(() => {
+    nth += 1
+    return one.engine(nth - 1)
+  }, one.settings)
+  await one.before?.(world, sdk)
+  const signal = leaving(one.cancels === true, () => world.engine.seen.length > 0)
+  const outcome = await sdk.call(`${world.url}/v1`, one.call, signal)
+  expect(sightOf(outcome)).toEqual(sightIn(sdk.name, one.sight))
+  expectWaits(outcome)
+  expectHeaders(outcome, one)
+  if (one.says !== undefined) expect(outcome.message).toContain(one.says)
+  // Python's SDK keeps the id only of errors with a status.
+  const inStream = sdk.name === 'js' && outcome.raised === 'APIError'
+  if (outcome.status !== null || inStream) expect(outcome.requestId).toMatch(/^req-[0-9a-f-]{36}$/)
+  if (one.engineSees !== null) expect(world.engine.seen).toHaveLength(one.engineSees)
+  if (one.aborts === true) {
+    const { engine } = world
+    await until('the engine is left', () => engine.aborted === engine.seen.length)
+  }
+}
+
+const expectHeaders = ({ answers }: Outcome, { asksMs, shouldRetry, statuses }: Case): void => {
+  if (statuses !== undefined) expect(answers.map(({ status }) => status)).toEqual(statuses)
+  expect(answers.at(-1)?.shouldRetry ?? null).toBe(shouldRetry ?? null)
+  for (const answer of answers.filter(({ status }) => status >= 400)) {
+    const { retryAfter, retryAfterMs } = answer
+    if (asksMs === undefined) expect([retryAfter, retryAfterMs]).toEqual([null, null])
+    else {
+      expect(Number(retryAfter)).toBe(Math.ceil(Number(retryAfterMs) / 1000))
+      if (asksMs !== 'some') expect(Number(retryAfterMs)).toBe(asksMs)
+    }
+  }
+}
+
+/** A port on which nobody listens any more. */
+const closedPort = async (): Promise<AddressInfo> => {
+  const server = createServer()
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  await new Promise((resolve) => server.close(resolve))
+  return address
+}
+
+/** All cases, to one SDK. To be called inside a describe. */
+export const suite = (name: Sdk['name'], start: () => Sdk): void => {
+  const held: { sdk: Sdk | null } = { sdk: null }
+  const sdk = (): Sdk => {
+    if (held.sdk === null) throw new Error('the SDK was not started')
+    return held.sdk
+  }
+  beforeAll(() => {
+    held.sdk = start()
+  })
+  afterEach(closeAll)
+  afterAll(() => held.sdk?.close())
+
+  test.each(CASES.filter(({ cancels }) => cancels !== true || name === 'js'))(
+    '$name',
+    async (one) => {
+      await againstOpenAi(sdk(), one)
+      await againstPenstock(sdk(), one)
+    },
+  )
+
+  test('nobody listens', async () => {
+    const { port } = await closedPort()
+    const outcome = await sdk().call(`http://127.0.0.1:${port}/v1`, call())
+    expect(outcome).toMatchObject({ raised: 'APIConnectionError', attempts: 3, answers: [] })
+    expectWaits(outcome)
+  })
+}

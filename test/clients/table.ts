@@ -1,0 +1,7 @@
+/** All cases, in the order of the page. */
+import type { Case } from './cases.ts'
+import { REFUSALS } from './cases-refusals.ts'
+import { RETRIES } from './cases-retries.ts'
+import { STREAMS } from './cases-streams.ts'
+
+export const CASES: readonly Case[] = [...REFUSALS, ...RETRIES, ...STREAMS]
