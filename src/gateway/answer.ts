@@ -47,6 +47,7 @@ export const answerHeaders = ({ caller, ticket, route }: Line): Record<string, s
   if (ticket.target !== null) headers['x-penstock-replica'] = ticket.target.id
   Object.assign(headers, ticket.rateHeaders())
   if (ticket.spillover !== null) headers['x-penstock-spillover'] = ticket.spillover
+  if (ticket.parameters !== '') headers['x-penstock-parameters'] = ticket.parameters
   if (ticket.fallback !== null) headers['x-penstock-fallback'] = ticket.fallback
   return headers
 }

@@ -5,6 +5,7 @@ import { readAsk } from '../core/body.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
 import { PenstockError } from '../errors.ts'
+import { adjusted } from './adjust.ts'
 import { type Fallen, fallBack, tokensAtMost } from './fallback.ts'
 import { Exchange } from './forward.ts'
 import { prepare } from './prepare.ts'
@@ -41,8 +42,9 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
   const asked = state.table.route(read.model, key, asker.headers)
-  const { body } = start
-  const ask = read
+  const consumer = state.table.consumer(key.consumer)
+  const { body, ask } = adjusted(ticket, { body: start.body, ask: read, route: asked, consumer })
+  ticket.ask = ask
   ticket.bodyBytes = body.length
   const { from, route, target } = await admitted(state, asked, { ticket, ask, key, asker })
   new Exchange({

@@ -23,10 +23,13 @@ export type ReserveAsk = {
   readonly asker: Asker
 }
 
-/** Sets the ticket's reservation, or throws RateLimited. */
-export const reserve = (state: GatewayState, { ticket, route, ask, key, asker }: ReserveAsk) => {
+/** Sets the ticket's reservation, or throws RateLimited. A promise only where others must be asked. */
+export const reserve = (
+  state: GatewayState,
+  { ticket, route, ask, key, asker }: ReserveAsk,
+): undefined | Promise<void> => {
   const { limits } = route
-  if (limits === undefined || limits.length === 0) return
+  if (limits === undefined || limits.length === 0) return undefined
   const { prompt, completion } = state.estimator.expect({
     key: key.id,
     model: `${route.deployment} ${ticket.path}`,
@@ -40,6 +43,7 @@ export const reserve = (state: GatewayState, { ticket, route, ask, key, asker }:
     completion: weighs === 'answer' ? completion : 0,
   }
   ticket.reservation = state.limits.reserve(limits, (per) => subjectOf(per, key, asker), amounts)
+  return undefined
 }
 
 /** An absent header, parameter or cookie is a subject of its own: all without it share. */

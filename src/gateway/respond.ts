@@ -33,6 +33,7 @@ export type Caller = {
 
 const EXPOSED =
   'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
+  'x-penstock-parameters, ' +
   'x-penstock-fallback, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
   'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
   'x-ratelimit-reset-tokens, request-id'

@@ -40,6 +40,8 @@ export class Ticket {
   continuations = 0
   /** Of the limits; null where none applies. */
   reservation: Reservation | null = null
+  /** What the rules of the route and the consumer changed, in words; empty: nothing. */
+  parameters = ''
   /** Bytes of the body, for the estimate to learn from. */
   bodyBytes = 0
   /** Tokens that a stream has shown so far: as the engine says, or one an event. */
