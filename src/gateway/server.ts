@@ -11,7 +11,7 @@ import { PenstockError } from '../errors.ts'
 import { authenticate } from './auth.ts'
 import { startChat } from './chat.ts'
 import { listModels, oneModel, readiness } from './models.ts'
-import { fits, receive } from './receive.ts'
+import { encodingOf, fits, receive } from './receive.ts'
 import {
   baseHeaders,
   type Caller,
@@ -150,13 +150,7 @@ const admit =
     if (state.draining) {
       throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
     }
-    const encoding = request.headers['content-encoding']
-    if (encoding !== undefined && encoding !== 'identity') {
-      throw new PenstockError(
-        'unsupported_media_type',
-        `content-encoding ${encoding.slice(0, 40)} is not supported; send the body as it is`,
-      )
-    }
+    encodingOf(request.headers['content-encoding'])
     done()
   }
 

@@ -214,7 +214,9 @@ describe('gateway', () => {
     expect(spill('qwq')).toEqual([
       '2 routes.0.spillover.to: a route cannot spill to its own deployment',
     ])
-    expect(spill('r1')).toEqual(['2 routes.0.spillover.to: no deployment or backend r1 in the manifests'])
+    expect(spill('r1')).toEqual([
+      '2 routes.0.spillover.to: no deployment or backend r1 in the manifests',
+    ])
   })
 
   test('a limit that limits nothing', () => {

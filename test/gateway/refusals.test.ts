@@ -177,7 +177,7 @@ describe('bodies', () => {
       expect(response.status).toBe(400)
       expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param })
     }
-    const packed = await post(url, chatBody(), { 'content-encoding': 'gzip' })
+    const packed = await post(url, chatBody(), { 'content-encoding': 'br' })
     expect(packed.status).toBe(415)
     expect(await errorOf(packed)).toMatchObject({ code: 'unsupported_media_type' })
     expect(engine.seen).toHaveLength(0)
