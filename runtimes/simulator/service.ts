@@ -96,6 +96,7 @@ export const buildService = (
         : sglangDialect(settings),
     script: script.lines,
     state: 'starting',
+    inFlight: 0,
     probed: false,
     created: clock.epochSeconds(),
     busyMs: () => busy.ms,

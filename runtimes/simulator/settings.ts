@@ -3,6 +3,15 @@ import type { Flags } from './flags/argparse.ts'
 
 export type Engine = 'vllm' | 'sglang'
 
+/** What a model that makes no text makes of one: a vector, or class scores. */
+export type Pooling = {
+  readonly task: 'embed' | 'classify'
+  /** `num_labels` of the model's configuration. */
+  readonly classes: number
+  /** Null: the model takes no `dimensions`; empty: any up to its hidden size. */
+  readonly dimensions: readonly number[] | null
+}
+
 export type Settings = {
   readonly engine: Engine
   /** Version that /version and the log name. */
@@ -34,6 +43,10 @@ export type Settings = {
   readonly prefixCache: boolean
   readonly priority: 'off' | 'low-first' | 'high-first'
   readonly eager: boolean
+  /** Set when the model is served as a pooling model. */
+  readonly pooling?: Pooling
+  /** vLLM's --enable-server-load-tracking: /load counts. */
+  readonly loadTracking?: boolean
   readonly reasoningParser: string | null
   readonly toolParser: string | null
   readonly cachedTokensInUsage: boolean

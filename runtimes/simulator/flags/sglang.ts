@@ -15,6 +15,7 @@ import {
   usageError,
 } from '../settings.ts'
 import { type Flags, parseFlags } from './argparse.ts'
+import { sglangPooling } from './pooling.ts'
 import { flagsAt, playedVersion, splitVersion } from './versions.ts'
 
 /** The newest release whose source was read (wheel sglang 0.5.23). */
@@ -161,6 +162,7 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
         ? 'low-first'
         : 'high-first',
     eager: flags.on('--disable-cuda-graph'),
+    ...sglangPooling(flags),
     reasoningParser: flags.text('--reasoning-parser'),
     toolParser: flags.text('--tool-call-parser'),
     cachedTokensInUsage: flags.on('--enable-cache-report'),

@@ -127,6 +127,7 @@ const SGLANG_ROUTES: Readonly<Record<string, readonly [from: string, gone?: stri
   '/v1/detokenize': ['0.5.6'],
   '/v1/rerank': ['0.5.3'],
   '/v1/score': ['0.5.3'],
+  '/v1/classify': ['0.5.6'],
   '/v1/responses': ['0.5.3'],
   '/v1/messages': ['0.5.10'],
   '/v1/messages/count_tokens': ['0.5.10'],

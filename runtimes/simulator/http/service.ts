@@ -28,6 +28,8 @@ export type Service = {
   state: 'starting' | 'serving' | 'draining' | 'dead'
   /** Unix seconds at which the engine became ready. */
   readonly created: number
+  /** Requests at work, where the engine counts them (--enable-server-load-tracking). */
+  inFlight: number
   /** A health probe waits for the engine (SGLang's generates a token). */
   probed: boolean
   /** Simulated milliseconds of GPU work so far. */

@@ -20,4 +20,6 @@ export type EngineMetrics = {
   rejected(): void
   http(outcome: HttpOutcome): void
   text(): string
+  /** SGLang: tokens per second over the last report's decode steps. */
+  throughput?(): number
 }

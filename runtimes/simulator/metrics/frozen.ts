@@ -9,6 +9,7 @@ export const freezable = (metrics: EngineMetrics, frozen: () => boolean): Engine
     idle: () => metrics.idle(),
     rejected: () => metrics.rejected(),
     http: (outcome) => metrics.http(outcome),
+    throughput: () => metrics.throughput?.() ?? 0,
     text: () => {
       if (last === null || !frozen()) last = metrics.text()
       return last

@@ -44,6 +44,10 @@ export const sglangMetrics = (
     rejected: () => {},
     ended: (sequence) => observeRequest(sequence, totals, histograms),
     http: (outcome) => countHttp(http, outcome),
+    throughput: () => {
+      reporter.refresh(clock.now())
+      return gauges.throughput.value
+    },
     text: () => {
       reporter.refresh(clock.now())
       totals.retracted.value = engine.totals.preemptions
@@ -144,6 +148,7 @@ class Reporter {
     const held = Math.min(pool.free, Math.max(0, pool.cached - pool.used))
     gauges.evictable.value = held * config.blockTokens
     gauges.available.value = (pool.free - held) * config.blockTokens
+    gauges.newTokenRatio.value = this.#engine.newTokenRatio ?? 0
     gauges.retracted.value = totals.preemptions - this.#retractions
     this.#retractions = totals.preemptions
     this.#writtenMs = nowMs
@@ -177,7 +182,6 @@ const constants = (
   set('num_pages', 'Number of KV cache pages.', tokens)
   set('context_len', 'Maximum context length.', settings.contextTokens)
   set('is_cuda_graph', 'Whether the batch is using CUDA graph.', settings.eager ? 0 : 1)
-  set('new_token_ratio', 'The new token ratio.', 0.7)
   set('weight_memory_usage_gb', 'Memory of the model weights in GB.', memory.weightsBytes / GIB)
   const poolBytes = memory.poolTokens * memory.kvBytesPerToken
   set('kv_cache_memory_usage_gb', 'Memory of the KV cache pools in GB.', poolBytes / GIB)

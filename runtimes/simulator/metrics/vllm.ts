@@ -284,12 +284,13 @@ const histogramsOf = (registry: Registry, context: number) => {
 type Histograms = ReturnType<typeof histogramsOf>
 
 const observeStep = (result: StepResult, histograms: Histograms): void => {
-  histograms.iteration.observe(result.load.prefillTokens + result.emitted.length)
-  let later = 0
+  let [made, later] = [0, 0]
   for (const sequence of result.emitted) {
+    if (!sequence.pooling) made += 1
     if (sequence.produced > 1) later += 1
     else histograms.ttft.observe((result.endMs - sequence.arrivedMs) / 1000)
   }
+  histograms.iteration.observe(result.load.prefillTokens + made)
   if (later === 0) return
   const seconds = (result.endMs - result.startMs) / 1000
   histograms.itl.observe(seconds, later)
@@ -302,7 +303,7 @@ const observeRequest = (sequence: Sequence, histograms: Histograms): void => {
   histograms.prompt.observe(sequence.promptTokens)
   histograms.generation.observe(sequence.produced)
   histograms.maxGeneration.observe(sequence.produced)
-  histograms.maxTokens.observe(sequence.maxTokens)
+  if (!sequence.pooling) histograms.maxTokens.observe(sequence.maxTokens)
   histograms.n.observe(sequence.siblings)
   histograms.preemptions.observe(sequence.preemptions)
   if (sequence.admittedMs < 0) return
@@ -313,7 +314,7 @@ const observeRequest = (sequence: Sequence, histograms: Histograms): void => {
   const decode = span(sequence.firstTokenMs, sequence.lastTokenMs)
   histograms.decode.observe(decode)
   histograms.computed.observe(sequence.promptTokens - sequence.cached)
-  if (sequence.produced > 1) histograms.tpot.observe(decode / (sequence.produced - 1))
+  histograms.tpot.observe(decode / Math.max(1, sequence.produced - 1))
 }
 
 /** prometheus-fastapi-instrumentator; health and metrics paths are left out by vLLM. */

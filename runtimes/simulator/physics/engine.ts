@@ -68,7 +68,8 @@ export class Engine {
     if (this.full) return null
     // No answer outgrows the pool: such a sequence would preempt itself for ever.
     const room = this.pool.count * this.config.blockTokens - input.prompt.length
-    if (room < 1) throw new Error('the prompt is larger than the whole pool')
+    if (room < (input.pooling === true ? 0 : 1))
+      throw new Error('the prompt is larger than the whole pool')
     const maxTokens = Math.min(input.maxTokens, room)
     const sequence = new Sequence({ ...input, maxTokens }, this.config.blockTokens, nowMs)
     this.waiting.push(sequence)
@@ -96,6 +97,11 @@ export class Engine {
   /** Tokens of KV held by sequences. */
   get usedTokens(): number {
     return this.pool.used * this.config.blockTokens
+  }
+
+  /** SGLang's `new_token_ratio`; null for vLLM. */
+  get newTokenRatio(): number | null {
+    return this.#admission === null ? null : this.#admission.ratio
   }
 
   /** When the step in flight ends; null when there is none. */
@@ -148,10 +154,13 @@ export class Engine {
         this.totals.promptTokens += sequence.promptTokens
         this.totals.cachedTokens += sequence.cached
       }
-      sequence.advance(step.endMs)
-      this.totals.generationTokens += 1
+      if (sequence.pooling) sequence.pooled(step.endMs)
+      else {
+        sequence.advance(step.endMs)
+        this.totals.generationTokens += 1
+      }
       emitted.push(sequence)
-      const reason = ending(sequence)
+      const reason = sequence.ending
       if (reason === null) continue
       this.#end(sequence, reason, step.endMs)
       finished.push(sequence)
@@ -383,9 +392,4 @@ export class Engine {
     sequence.finish = reason
     sequence.endedMs = nowMs
   }
-}
-
-const ending = (sequence: Sequence): FinishReason | null => {
-  if (sequence.source.ended) return 'stop'
-  return sequence.produced >= sequence.maxTokens ? 'length' : null
 }

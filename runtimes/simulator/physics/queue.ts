@@ -59,6 +59,16 @@ export class WaitingQueue {
     }
   }
 
+  /** Tokens of all that wait. */
+  get tokens(): number {
+    let sum = 0
+    for (let at = this.#start; at < this.#line.length; at += 1) {
+      const sequence = this.#line[at]
+      if (sequence?.state === 'waiting') sum += sequence.tokens
+    }
+    return sum
+  }
+
   /** A waiting sequence ended (aborted); it is skipped when its turn comes. */
   forget(): void {
     this.#size -= 1

@@ -19,6 +19,8 @@ export type SequenceInput = {
   readonly siblings: number
   /** Whether the client reads token by token; SGLang's counters tell these apart. */
   readonly streaming?: boolean
+  /** The prompt is all: no token follows, the answer is what the last layer says of it. */
+  readonly pooling?: boolean
 }
 
 export class Sequence {
@@ -27,6 +29,7 @@ export class Sequence {
   readonly priority: number
   readonly siblings: number
   readonly streaming: boolean
+  readonly pooling: boolean
   readonly source: TokenSource
   readonly arrivedMs: number
   /** Hashes of all full blocks of prompt and answer so far. */
@@ -54,6 +57,7 @@ export class Sequence {
     this.priority = input.priority
     this.siblings = input.siblings
     this.streaming = input.streaming ?? false
+    this.pooling = input.pooling ?? false
     this.source = input.source
     this.arrivedMs = arrivedMs
     this.#hasher = new BlockHasher(blockTokens, input.salt)
@@ -67,6 +71,18 @@ export class Sequence {
 
   get prefilling(): boolean {
     return this.tokens - this.computed > 1 || this.computed < this.promptTokens
+  }
+
+  /** Why it is at its end, once its last token is computed; null: it goes on. */
+  get ending(): FinishReason | null {
+    if (this.pooling || this.source.ended) return 'stop'
+    return this.produced >= this.maxTokens ? 'length' : null
+  }
+
+  /** All of a prompt that only was to be read is read. */
+  pooled(nowMs: number): void {
+    this.firstTokenMs = nowMs
+    this.lastTokenMs = nowMs
   }
 
   /** Draws the next token from the source. */
