@@ -86,7 +86,7 @@ const keys: readonly Case[] = [
       sight: refusal('PermissionDeniedError', 403, noAccess),
     },
     engine: hello,
-    settings: { route: { model: 'deepseek-r1' } },
+    route: { model: 'deepseek-r1' },
     sight: refusal('PermissionDeniedError', 403, {
       ...noAccess,
       param: 'model',

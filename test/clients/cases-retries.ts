@@ -29,7 +29,7 @@ import {
 } from './cases.ts'
 
 const limits = (stated: Pick<GatewayLimit, 'measure' | 'amount' | 'windowMs' | 'text'>) => ({
-  limits: [{ id: 'the only one', per: 'route', burst: 1, ...stated }],
+  limits: [{ id: stated.text, per: 'route', burst: 1, ...stated }],
 })
 const REQUESTS = 'requests' as const
 const MINUTE = { measure: REQUESTS, amount: 12, windowMs: 60_000, text: '12 requests per minute' }
@@ -101,7 +101,7 @@ const limitCases: readonly Case[] = [
       sight: ANSWERED,
     },
     engine: () => HELLO,
-    settings: { route: limits(MINUTE) },
+    route: limits(MINUTE),
     before: async (world) => {
       await (await ask(world)).text()
     },
@@ -119,7 +119,7 @@ const limitCases: readonly Case[] = [
       sight: LIMITED,
     },
     engine: () => HANG,
-    settings: { route: limits(PLACE) },
+    route: limits(PLACE),
     before: hold,
     sight: LIMITED,
     engineSees: 1,
@@ -134,7 +134,7 @@ const limitCases: readonly Case[] = [
       sight: { ...LIMITED, attempts: { js: 3, python: 1 } },
     },
     engine: () => HELLO,
-    settings: { route: limits(DAY) },
+    route: limits(DAY),
     before: async (world) => {
       await (await ask(world)).text()
     },
@@ -250,7 +250,7 @@ const pressed: readonly Case[] = [
       sight: broken(503, null),
     },
     engine: () => HELLO,
-    settings: { route: { targets: [], why: 'rank 1 is loading weights (42 %)' } },
+    route: { targets: [], why: 'rank 1 is loading weights (42 %)' },
     sight: { ...broken(503, 'model_unavailable'), param: 'model' },
     engineSees: 0,
     asksMs: 5_000,
@@ -322,7 +322,7 @@ const failures: readonly Case[] = [
       sight: BARE,
     },
     engine: () => HELLO,
-    settings: { route: { targets: [targetOf(NOBODY)] } },
+    route: { targets: [targetOf(NOBODY)] },
     sight: broken(502, 'upstream_error'),
     engineSees: 0,
     says: 'cannot be reached: ECONNREFUSED',
@@ -360,7 +360,7 @@ const failures: readonly Case[] = [
       sight: { ...BARE, status: 504 },
     },
     engine: () => HANG,
-    settings: { route: { firstTokenTimeoutMs: 300 } },
+    route: { firstTokenTimeoutMs: 300 },
     sight: broken(504, 'upstream_timeout'),
     engineSees: 3,
     says: 'no answer began within 0.3 s',
@@ -376,7 +376,7 @@ const failures: readonly Case[] = [
       sight: { ...BARE, status: 504 },
     },
     engine: () => ({ headers: { 'content-type': 'text/event-stream' }, headFirst: true, ...HANG }),
-    settings: { route: { firstTokenTimeoutMs: 300 } },
+    route: { firstTokenTimeoutMs: 300 },
     sight: broken(504, 'upstream_timeout'),
     engineSees: 3,
     aborts: true,
@@ -421,6 +421,7 @@ const leaving: readonly Case[] = [
       sight: ANSWERED,
     },
     engine: () => HANG,
+    alone: true,
     before: async (world, sdk) => {
       await hold(world)
       await sdk.call(`${world.url}/v1`, call({ do: 'models' }))

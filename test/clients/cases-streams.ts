@@ -134,7 +134,7 @@ export const STREAMS: readonly Case[] = [
       sight: TORN,
     },
     engine: () => events(HEL, { hang: true }),
-    settings: { route: { stallTimeoutMs: 300 } },
+    route: { stallTimeoutMs: 300 },
     sight: cut('stream_stalled'),
     engineSees: 1,
     aborts: true,

@@ -2,9 +2,10 @@
  * What a program with an official OpenAI SDK goes through, case by case: against OpenAI and against
  * Penstock. play.ts plays each of them to an SDK; docs/sdk-cases.md shows the same table.
  */
+import type { GatewayRoute } from '../../src/core/snapshot.ts'
 import type { ErrorBody } from '../../src/errors.ts'
 import { completion, JSON_TYPE, type Script } from '../support/engine.ts'
-import { KEY, type World, type WorldSettings } from '../support/gateway.ts'
+import { KEY, type World } from '../support/gateway.ts'
 import type { Call, Sdk } from './sdk.ts'
 
 export type Fields = ErrorBody['error']
@@ -38,7 +39,9 @@ export type Case = {
     readonly sight: Sight
   }
   readonly engine: (nth: number) => Script
-  readonly settings?: WorldSettings
+  readonly route?: Partial<GatewayRoute>
+  /** Needs a gateway of its own; the others take turns at one. */
+  readonly alone?: true
   /** Before the call. */
   readonly before?: (world: World, sdk: Sdk) => Promise<void>
   /** The caller aborts once the server has the request; only JavaScript has a way to. */

@@ -2,8 +2,20 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { startEngine } from '../support/engine.ts'
-import { closeAll, closeLater, startWorld, until } from '../support/gateway.ts'
+import { type Script, startEngine } from '../support/engine.ts'
+import {
+  closeAll,
+  closeLater,
+  KEY,
+  routeOf,
+  snapshotOf,
+  startTestGateway,
+  startWorld,
+  type TestGateway,
+  targetOf,
+  until,
+  type World,
+} from '../support/gateway.ts'
 import { type Case, call, sightIn } from './cases.ts'
 import type { Outcome, Sdk } from './sdk.ts'
 import { CASES } from './table.ts'
@@ -60,12 +72,33 @@ const againstOpenAi = async (sdk: Sdk, { openai, call: asked, cancels }: Case): 
   expect(server.seen).toHaveLength(sightIn(sdk.name, sight).attempts)
 }
 
-const againstPenstock = async (sdk: Sdk, one: Case): Promise<void> => {
+/** Any number that no earlier snapshot of this gateway had; `/v1/models` shows it. */
+let context = 32_768
+
+/** An engine of its own behind a gateway that others have used before. */
+const settleIn = async (gateway: TestGateway, one: Case): Promise<World> => {
   let nth = 0
-  const world = await startWorld(() => {
+  const script = (): Script => {
     nth += 1
     return one.engine(nth - 1)
-  }, one.settings)
+  }
+  if (one.alone === true) return startWorld(script)
+  const engine = closeLater(await startEngine(script))
+  context += 1
+  const target = targetOf(engine.url, { id: `qwq-32b-${context}` })
+  gateway.handle.publish(snapshotOf([routeOf([target], { ...one.route, context })]))
+  const shown = `"max_model_len":${context}`
+  while (!(await models(gateway)).includes(shown)) await new Promise(setImmediate)
+  return { ...gateway, engine }
+}
+
+const models = async ({ url }: TestGateway): Promise<string> => {
+  const headers = { authorization: `Bearer ${KEY}` }
+  return (await fetch(`${url}/v1/models`, { headers })).text()
+}
+
+const againstPenstock = async (sdk: Sdk, gateway: TestGateway, one: Case): Promise<void> => {
+  const world = await settleIn(gateway, one)
   await one.before?.(world, sdk)
   const signal = leaving(one.cancels === true, () => world.engine.seen.length > 0)
   const outcome = await sdk.call(`${world.url}/v1`, one.call, signal)
@@ -108,30 +141,36 @@ const closedPort = async (): Promise<AddressInfo> => {
   return address
 }
 
+type Stage = { readonly sdk: Sdk; readonly gateway: TestGateway }
+
 /** All cases, to one SDK. To be called inside a describe. */
 export const suite = (name: Sdk['name'], start: () => Sdk): void => {
-  const held: { sdk: Sdk | null } = { sdk: null }
-  const sdk = (): Sdk => {
-    if (held.sdk === null) throw new Error('the SDK was not started')
-    return held.sdk
+  const held: { stage: Stage | null } = { stage: null }
+  const stage = (): Stage => {
+    if (held.stage === null) throw new Error('the gateway did not start')
+    return held.stage
   }
-  beforeAll(() => {
-    held.sdk = start()
+  beforeAll(async () => {
+    held.stage = { sdk: start(), gateway: await startTestGateway(snapshotOf([])) }
   })
   afterEach(closeAll)
-  afterAll(() => held.sdk?.close())
+  afterAll(async () => {
+    await held.stage?.sdk.close()
+    await held.stage?.gateway.handle.close()
+  })
 
   test.each(CASES.filter(({ cancels }) => cancels !== true || name === 'js'))(
     '$name',
     async (one) => {
-      await againstOpenAi(sdk(), one)
-      await againstPenstock(sdk(), one)
+      const { sdk, gateway } = stage()
+      await againstOpenAi(sdk, one)
+      await againstPenstock(sdk, gateway, one)
     },
   )
 
   test('nobody listens', async () => {
     const { port } = await closedPort()
-    const outcome = await sdk().call(`http://127.0.0.1:${port}/v1`, call())
+    const outcome = await stage().sdk.call(`http://127.0.0.1:${port}/v1`, call())
     expect(outcome).toMatchObject({ raised: 'APIConnectionError', attempts: 3, answers: [] })
     expectWaits(outcome)
   })
