@@ -24,6 +24,11 @@ export const TRACKED = [
   'user',
   'priority',
   'previous_response_id',
+  'prompt_cache_key',
+  'safety_identifier',
+  'messages',
+  'prompt',
+  'input',
 ] as const
 export type TrackedKey = (typeof TRACKED)[number]
 
@@ -137,13 +142,8 @@ export const applyEdits = (bytes: Uint8Array, edits: readonly Edit[]): Uint8Arra
 }
 
 /** A copy of `bytes` with `range` replaced. */
-export const splice = (bytes: Uint8Array, range: Range, insert: Uint8Array): Uint8Array => {
-  const result = new Uint8Array(bytes.length - (range.end - range.start) + insert.length)
-  result.set(bytes.subarray(0, range.start), 0)
-  result.set(insert, range.start)
-  result.set(bytes.subarray(range.end), range.start + insert.length)
-  return result
-}
+export const splice = (bytes: Uint8Array, range: Range, insert: Uint8Array): Uint8Array =>
+  applyEdits(bytes, [{ range, insert }])
 
 export type Ask = {
   readonly model: string
@@ -160,6 +160,8 @@ export type Ask = {
   readonly usage: UsageAsk
   /** `previous_response_id`: an answer that one replica keeps. */
   readonly previous: string | null
+  /** Where the tracked values are. */
+  readonly fields: Fields<TrackedKey>
 }
 
 /** What the client wants to hear of usage in a stream. */
@@ -204,6 +206,7 @@ export const readAsk = (
     sequences: sequencesOf(bytes, scan.fields),
     usage: { possible: protocol.continuousUsage, ...usageAskOf(bytes, scan.fields.stream_options) },
     previous: typeof previous === 'string' ? previous : null,
+    fields: scan.fields,
   }
 }
 

@@ -23,10 +23,17 @@ const NOTHING = Buffer.alloc(0)
 const [OPEN, CLOSE, QUOTE, NEWLINE, RETURN] = [0x7b, 0x7d, 0x22, 0x0a, 0x0d]
 const [ZERO, NINE] = [0x30, 0x39]
 
-/** The edit that asks for usage in every chunk; null: asked already, or not ours to mend. */
-export const usageEdit = (body: Uint8Array, { possible, range, each }: UsageAsk, start: number) => {
-  if (each || !possible) return null
-  const wanted = { include_usage: true, continuous_usage_stats: true }
+/**
+ * The edit that asks for usage in every chunk; null: asked already, or not ours to mend.
+ * `continuous`: false for services that refuse a field they do not know: only the total is asked.
+ */
+export const usageEdit = (
+  body: Uint8Array,
+  { possible, range, last, each }: UsageAsk,
+  { start, continuous }: { readonly start: number; readonly continuous: boolean },
+) => {
+  if (each || !possible || (last && !continuous)) return null
+  const wanted = { include_usage: true, ...(continuous ? { continuous_usage_stats: true } : {}) }
   if (range === null) {
     const at = start + 1
     const insert = Buffer.from(`"stream_options":${JSON.stringify(wanted)},`)

@@ -1,11 +1,12 @@
 /** The story of a request: read what it asks, find its route, choose a replica, forward, settle. */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
-import { pickTarget } from '../core/balance.ts'
 import { readAsk } from '../core/body.ts'
+import { splitOf } from '../core/routing.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
 import { PenstockError } from '../errors.ts'
 import { adjusted } from './adjust.ts'
+import { chooseTarget, tiesOf } from './choose.ts'
 import { type Fallen, fallBack, tokensAtMost } from './fallback.ts'
 import { Exchange } from './forward.ts'
 import { prepare } from './prepare.ts'
@@ -42,11 +43,15 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
   const asked = state.table.route(read.model, key, asker.headers)
+  ticket.asked = asked
   const consumer = state.table.consumer(key.consumer)
   const { body, ask } = adjusted(ticket, { body: start.body, ask: read, route: asked, consumer })
   ticket.ask = ask
   ticket.bodyBytes = body.length
-  const { from, route, target } = await admitted(state, asked, { ticket, ask, key, asker })
+  const ties = tiesOf(asked, { body, ask, asker, keyId: key.id })
+  ticket.affinity = ties
+  const share = splitOf(asked, { sessionHash: ties.conversation, random: Math.random() })
+  const { from, route, target } = await admitted(state, share, { ticket, ask, key, asker })
   new Exchange({
     state,
     ticket,
@@ -116,7 +121,7 @@ const settleOn = async (
   const { ticket } = admission
   ticket.route = route
   ticket.spillover = cause
-  const target = choose(state, route)
+  const target = chooseTarget(state, { route, affinity: ticket.affinity })
   if (target === null) return { from: route, ...(await fallenBack(state, admission, route)) }
   // Limits in shared memory answer at once; those that several gateways share are waited for.
   const reserving = reserve(state, { ...admission, route })
@@ -125,15 +130,6 @@ const settleOn = async (
 }
 
 const refusedParam = (param: string | null) => (param === null ? {} : { param })
-
-const choose = ({ counts, breakers }: GatewayState, route: GatewayRoute): Target | null =>
-  pickTarget({
-    targets: breakers.usable(route.targets),
-    policy: route.policy,
-    inFlightOf: (slot) => counts.inFlight(slot),
-    random: Math.random(),
-    nowMs: Date.now(),
-  })
 
 /** Nobody is ready: another route answers, or the caller hears why none does. */
 const fallenBack = async (

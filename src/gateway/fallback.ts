@@ -1,7 +1,7 @@
 /** The next of a route's fallbacks that can answer a request which its own replicas did not. */
-import { pickTarget } from '../core/balance.ts'
 import type { RouteCause } from '../core/gateway-manifest.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import { chooseTarget } from './choose.ts'
 import { RateLimited } from './rate-limited.ts'
 import { type Asker, reserve } from './reserve.ts'
 import type { GatewayState } from './state.ts'
@@ -39,7 +39,7 @@ export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<F
     ticket.fallbacksTried = at + 1
     const route = routes[at]
     if (route === undefined || tokensAtMost(ticket) > route.context) continue
-    const target = targetOf(state, route)
+    const target = chooseTarget(state, { route, affinity: ticket.affinity })
     if (target === null || !(await reserved(state, ask, route))) continue
     ticket.route = route
     ticket.fallback = cause
@@ -47,15 +47,6 @@ export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<F
   }
   return null
 }
-
-const targetOf = ({ counts, breakers }: GatewayState, route: GatewayRoute): Target | null =>
-  pickTarget({
-    targets: breakers.usable(route.targets),
-    policy: route.policy,
-    inFlightOf: (slot) => counts.inFlight(slot),
-    random: Math.random(),
-    nowMs: Date.now(),
-  })
 
 /** What was reserved before was for nothing; a limit that refuses leaves it as it was. */
 const reserved = async (

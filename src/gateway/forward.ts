@@ -4,7 +4,6 @@
  * another may take its place (core/retry.ts, fallback.ts).
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
-import { pickTarget } from '../core/balance.ts'
 import { type Rename, reasoningRename } from '../core/reasoning.ts'
 import { type Blame, mayRetry, metCause, USUAL_RETRY } from '../core/retry.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
@@ -13,6 +12,7 @@ import type { UsageStrip } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import type { Answer, Line } from './answer.ts'
 import { Attempt, type AttemptListener } from './attempt.ts'
+import { chooseTarget } from './choose.ts'
 import { type Fallen, fallBack } from './fallback.ts'
 import { diedAfterReuse } from './pools.ts'
 import type { Prepared } from './prepare.ts'
@@ -91,7 +91,7 @@ export class Exchange implements Line, Running, AttemptListener {
     this.ticket = start.ticket
     this.route = start.route
     this.keepAliveMs = start.state.table.snapshot.keepAliveMs
-    this.rename = renameFor(start, start.route)
+    this.rename = renameFor(start.ticket, start.route)
     this.#state = start.state
     const { prepare, ...rest } = start
     this.#start = rest
@@ -213,7 +213,7 @@ export class Exchange implements Line, Running, AttemptListener {
     this.ticket.take(target)
     this.#touch()
     if (this.#clientBlocked) attempt.pause()
-    const { path, headers } = this.#start
+    const { path, headers } = upstreamOf(target, this.#start)
     const ask = { path, method: 'POST' as const, headers, body: this.#body }
     this.#state.pools.of(target.url).dispatch(ask, attempt)
   }
@@ -262,7 +262,7 @@ export class Exchange implements Line, Running, AttemptListener {
     }
     const { ticket } = this
     this.route = next.route
-    this.rename = renameFor(this.#start, next.route)
+    this.rename = renameFor(ticket, next.route)
     ticket.retries += 1
     this.#startOver()
     this.#send(next.target)
@@ -278,16 +278,10 @@ export class Exchange implements Line, Running, AttemptListener {
 
   /** A replica that has not failed this request yet. */
   #other(): Target | null {
-    const { counts, breakers, table } = this.#state
-    const current = table.targetsOf(this.route.deployment)
-    const failed = new Set(this.#failed)
-    return pickTarget({
-      targets: breakers.usable(current.filter(({ id }) => !failed.has(id))),
-      policy: this.route.policy,
-      inFlightOf: (slot) => counts.inFlight(slot),
-      random: Math.random(),
-      nowMs: Date.now(),
-    })
+    const { route } = this
+    const current = this.#state.table.targetsOf(route.deployment)
+    const targets = current.filter(({ id }) => !this.#failed.includes(id))
+    return chooseTarget(this.#state, { route, targets, affinity: this.ticket.affinity })
   }
 
   #hasOthers(): boolean {
@@ -383,11 +377,17 @@ const codeOf = (error: Error): string =>
 
 const seconds = (ms: number): string => `${Math.round(ms / 100) / 10} s`
 
-const renameFor = (
-  { state, ticket }: Pick<ExchangeStart, 'state' | 'ticket'>,
-  route: GatewayRoute,
-): Rename | null => {
-  if (ticket.ask === null || (ticket.spillover === null && ticket.fallback === null)) return null
-  if (!ticket.protocol.reasoningField) return null
-  return reasoningRename(state.table.engineOf(ticket.ask.model) ?? '', route.engine)
+const renameFor = ({ asked, protocol }: Ticket, route: GatewayRoute): Rename | null =>
+  protocol.reasoningField && asked !== null ? reasoningRename(asked.engine, route.engine) : null
+
+type Upstream = Pick<ExchangeStart, 'path' | 'headers'>
+
+/** A backend has our paths under its own, and our key with it, never the client's. */
+const upstreamOf = ({ backend }: Target, { path, headers }: Upstream): Upstream => {
+  if (backend === undefined) return { path, headers }
+  const { basePath, authorization } = backend
+  return {
+    path: basePath + path.slice('/v1'.length),
+    headers: authorization === null ? headers : [...headers, 'authorization', authorization],
+  }
 }

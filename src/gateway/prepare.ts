@@ -11,7 +11,9 @@ export type Prepared = {
 
 /** The engine's own name of the model, and our wish for usage. */
 export const prepare = (body: Uint8Array, ask: Ask, route: GatewayRoute): Prepared => {
-  const usage = ask.stream && needsUsage(route) ? usageEdit(body, ask.usage, ask.start) : null
+  // A service that we do not run may know only OpenAI's own options.
+  const how = { start: ask.start, continuous: route.models === undefined }
+  const usage = ask.stream && needsUsage(route) ? usageEdit(body, ask.usage, how) : null
   const name = Buffer.from(JSON.stringify(route.servedModel))
   const model = route.servedModel === ask.model ? null : { range: ask.modelRange, insert: name }
   const edits = [model, usage]

@@ -2,6 +2,7 @@
 import { Estimator } from '../core/estimate.ts'
 import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
 import type { Breakers } from './breakers.ts'
+import { Turns } from './choose.ts'
 import type { Limits } from './limits.ts'
 import { Pools } from './pools.ts'
 import type { RetryBudget } from './retry-budget.ts'
@@ -35,6 +36,7 @@ export class GatewayState {
   readonly report: (request: FinishedRequest) => void
   readonly pools = new Pools()
   readonly running = new RunningList()
+  readonly turns = new Turns()
   draining = false
   #table: Table
 
@@ -57,6 +59,7 @@ export class GatewayState {
   publish(snapshot: GatewaySnapshot): void {
     this.#table = new Table(snapshot, this.#table)
     this.pools.keep(this.#table.urls())
+    this.turns.keep(this.#table.deployments())
   }
 
   tick(nowMs: number): void {

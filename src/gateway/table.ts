@@ -51,11 +51,6 @@ export class Table {
     throw new PenstockError(found.code, found.message, { param: 'model' })
   }
 
-  /** The engine behind a model name; null when the route is gone. */
-  engineOf(model: string): string | null {
-    return this.snapshot.routes.find((route) => route.model === model)?.engine ?? null
-  }
-
   /** Replicas of a deployment as of now; none when it is gone. */
   targetsOf(deployment: string): readonly Target[] {
     return this.#targets.get(deployment) ?? []
@@ -64,6 +59,11 @@ export class Table {
   /** Also those that only answer in another's place. */
   *everyRoute(): Generator<GatewayRoute> {
     for (const route of this.snapshot.routes) yield* within(route)
+  }
+
+  /** Deployments and backends, also those that only answer in another's place. */
+  deployments(): ReadonlySet<string> {
+    return new Set(this.#targets.keys())
   }
 
   urls(): ReadonlySet<string> {

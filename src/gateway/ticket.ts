@@ -3,6 +3,7 @@
  * Every way out calls `finish`; the first call counts. A replica's in-flight count is held from
  * `take` until then.
  */
+import type { Affinity } from '../core/affinity.ts'
 import type { Ask } from '../core/body.ts'
 import type { RouteCause } from '../core/gateway-manifest.ts'
 import type { Protocol } from '../core/protocol.ts'
@@ -26,6 +27,10 @@ export class Ticket {
   readonly startedAtMs = performance.now()
   key: GatewayKey | null = null
   ask: Ask | null = null
+  /** The route of the name that was asked for, whoever answers. */
+  asked: GatewayRoute | null = null
+  /** What ties it to a replica; null: nothing, or not known yet. */
+  affinity: Affinity | null = null
   /** Who answers: the route that was asked for, or its stand-in. */
   route: GatewayRoute | null = null
   /** Why a stand-in answers; null: none does. */

@@ -58,7 +58,9 @@ export class WholeAnswer implements Answer {
     const { res } = this.#line
     if (this.#status !== 200) {
       const error = engineError(this.#status, this.#body().toString())
-      this.#line.fail(failureOfEngine(error, this.#backoff))
+      const backend = this.#line.ticket.target?.backend?.name
+      const refused = backend === undefined ? null : keyRefused(backend, this.#status)
+      this.#line.fail(refused ?? failureOfEngine(error, this.#backoff))
       return
     }
     if (this.#flowing) {
@@ -96,6 +98,10 @@ export class WholeAnswer implements Answer {
     this.#line.finish(outcomeOf(failure), NO_ENDING)
   }
 
+  resumed(): null {
+    return null
+  }
+
   tick(): void {}
 
   ending(): Ending {
@@ -108,6 +114,7 @@ export class WholeAnswer implements Answer {
     if (this.#contentLength !== undefined) headers['content-length'] = this.#contentLength
     this.#line.res.writeHead(200, headers)
     this.#flowing = true
+    this.#line.letGo()
     const body = this.#body()
     this.#chunks = []
     this.#line.write(body)
@@ -119,6 +126,19 @@ export class WholeAnswer implements Answer {
       ? first
       : Buffer.concat(this.#chunks, this.#size)
   }
+}
+
+/**
+ * A backend does not take our key: the operator's to mend, not the client's, whose key was good.
+ * What the backend says may hold a part of the key.
+ */
+const keyRefused = (backend: string, status: number): Failure | null => {
+  if (status !== 401 && status !== 403) return null
+  const message =
+    `backend ${backend} refused the gateway's own key (${status}): ` +
+    `the operator must look at backends.${backend}.key in gateway.yaml`
+  const failure = failureOf(new PenstockError('upstream_error', message))
+  return { ...failure, headers: { ...failure.headers, 'x-should-retry': 'false' } }
 }
 
 /** A failure before any byte of answer, for the books. */

@@ -51,7 +51,7 @@ describe('scanBody', () => {
     )
     const scan = scanBody(source)
     if (!scan.ok) throw new Error(scan.message)
-    expect(Object.keys(scan.fields).sort()).toEqual(['model', 'n', 'stream'])
+    expect(Object.keys(scan.fields).sort()).toEqual(['messages', 'model', 'n', 'stream'])
     expect(scan.fields.model && valueAt(source, scan.fields.model)).toBe('你好')
     expect(readAsk(source)).toMatchObject({ model: '你好', stream: true, choices: 2, start: 4 })
   })

@@ -84,7 +84,7 @@ test.each([
   const body = Buffer.from(` {"model":"m", "stream":true${options},"odd" : 1e2}`)
   const ask = readAsk(body)
   if ('message' in ask) throw new Error(ask.message)
-  const edit = usageEdit(body, ask.usage, ask.start)
+  const edit = usageEdit(body, ask.usage, { start: ask.start, continuous: true })
   if (edit === null) throw new Error('no edit')
   const text = Buffer.from(splice(body, edit.range, edit.insert)).toString()
   expect(JSON.parse(text)).toEqual({ model: 'm', stream: true, odd: 100, stream_options: wanted })
