@@ -20,6 +20,12 @@ export type Line = {
   readonly rename: Rename | null
   /** Writes to the client and stops reading the engine until the client has caught up. */
   write(bytes: Uint8Array | string): void
+  /** Could another replica go on with the answer, as far as the route is concerned? */
+  readonly continuable: boolean
+  /** May the request be kept, with so many bytes of answer, for another to go on with? */
+  mayKeep(textBytes: number): boolean
+  /** Nobody else can take over any more: what was kept for that is let go. */
+  letGo(): void
   /** The answer is over: books are closed, and the engine is cut off if it still sends. */
   finish(finish: Finish, ending: Ending): void
   fail(failure: Failure): void
@@ -33,6 +39,8 @@ export type Answer = {
   data(chunk: Buffer, nowMs: number): void
   /** The engine finished its response. */
   end(): void
+  /** What to ask another replica for, whose bytes then follow; null: it cannot be gone on with. */
+  resumed(body: Uint8Array): Uint8Array | null
   /** Tells the client, as far as that is still possible, and finishes. */
   failed(failure: Failure): void
   tick(nowMs: number): void
@@ -46,6 +54,7 @@ export const answerHeaders = ({ caller, ticket, route }: Line): Record<string, s
   headers['x-penstock-model'] = route.servedModel
   if (ticket.target !== null) headers['x-penstock-replica'] = ticket.target.id
   Object.assign(headers, ticket.rateHeaders())
+  if (ticket.queueMs !== null) headers['x-penstock-queue-ms'] = ticket.queueMs
   if (ticket.spillover !== null) headers['x-penstock-spillover'] = ticket.spillover
   if (ticket.parameters !== '') headers['x-penstock-parameters'] = ticket.parameters
   if (ticket.fallback !== null) headers['x-penstock-fallback'] = ticket.fallback

@@ -8,6 +8,7 @@ const LAST_WORDS_MS = 2_000
 export const drain = (state: GatewayState, deadlineMs: number, drained: () => void): void => {
   if (state.draining) return
   state.draining = true
+  state.queue.drain()
   const deadlineAtMs = performance.now() + deadlineMs
   let interrupted = false
   const check = (): void => {

@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Ask } from '../core/body.ts'
 import type { GatewayKey, GatewayRoute } from '../core/snapshot.ts'
+import type { Amounts } from './limits.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
 
@@ -30,7 +31,17 @@ export const reserve = (
 ): undefined | Promise<void> => {
   const { limits } = route
   if (limits === undefined || limits.length === 0) return undefined
-  const { prompt, completion } = state.estimator.expect({
+  const amounts = expectedOf(state, { ticket, route, ask, key })
+  ticket.reservation = state.limits.reserve(limits, (per) => subjectOf(per, key, asker), amounts)
+  return undefined
+}
+
+/** What a request is expected to weigh, tokens. */
+export const expectedOf = (
+  { estimator }: GatewayState,
+  { ticket, route, ask, key }: Omit<ReserveAsk, 'asker'>,
+): Amounts => {
+  const { prompt, completion } = estimator.expect({
     key: key.id,
     model: `${route.deployment} ${ticket.path}`,
     bodyBytes: ticket.bodyBytes,
@@ -38,12 +49,10 @@ export const reserve = (
     choices: ask.sequences,
   })
   const { weighs } = ticket.protocol
-  const amounts = {
+  return {
     prompt: weighs === 'nothing' ? 0 : prompt,
     completion: weighs === 'answer' ? completion : 0,
   }
-  ticket.reservation = state.limits.reserve(limits, (per) => subjectOf(per, key, asker), amounts)
-  return undefined
 }
 
 /** An absent header, parameter or cookie is a subject of its own: all without it share. */

@@ -10,6 +10,7 @@ import { type Blame, blameOfStatus } from '../core/retry.ts'
 import { type ErrorBody, type ErrorCode, errorBody, PenstockError } from '../errors.ts'
 import { RateLimited } from './rate-limited.ts'
 import { type Backoff, retryHeaders } from './retry-after.ts'
+import { Saturated } from './saturated.ts'
 
 export type Headers = Readonly<Record<string, string | number>>
 export type Failure = {
@@ -33,7 +34,7 @@ export type Caller = {
 
 const EXPOSED =
   'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
-  'x-penstock-parameters, ' +
+  'x-penstock-parameters, x-penstock-queue-ms, ' +
   'x-penstock-fallback, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
   'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
   'x-ratelimit-reset-tokens, request-id'
@@ -105,7 +106,7 @@ export const failureOf = (error: unknown): Failure => {
   return {
     status,
     body: errorBody(code, message, place.param),
-    headers: { ...HEADERS[code], ...retryIn(RETRY_AFTER_SECONDS[code] ?? null) },
+    headers: { ...HEADERS[code], ...waitOf(error) },
     reason: code,
     ...blameOf(code),
   }
@@ -142,6 +143,11 @@ export const failureOfEngine = (error: EngineError, backoff: Backoff | null = nu
     reason: body.error.code ?? body.error.type,
   }
 }
+
+const waitOf = (error: PenstockError): Headers =>
+  error instanceof Saturated
+    ? retryHeaders(error.waitMs)
+    : retryIn(RETRY_AFTER_SECONDS[error.code] ?? null)
 
 const retryIn = (seconds: number | null): Headers =>
   seconds === null ? {} : retryHeaders(seconds * 1000)

@@ -1,14 +1,19 @@
 /** What one gateway thread holds: the newest snapshot, its pools, and the requests it serves. */
 import { Estimator } from '../core/estimate.ts'
 import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
-import type { Breakers } from './breakers.ts'
+import type { AdmissionSlots } from './admission-slots.ts'
+import { type Breakers, sharedClockMs } from './breakers.ts'
 import { Turns } from './choose.ts'
+import { Kept } from './kept.ts'
 import type { Limits } from './limits.ts'
+import { Occupancy } from './occupancy.ts'
 import { Pools } from './pools.ts'
+import type { QueueSlots } from './queue-slots.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import { RunningList } from './running.ts'
 import type { SharedCounts } from './shared.ts'
 import { Table } from './table.ts'
+import { Waiting } from './waiting.ts'
 
 /** One timer a thread instead of several a request: time-outs are this precise. */
 export const TICK_MS = 100
@@ -19,6 +24,8 @@ type Setup = {
   readonly limits: Limits
   readonly breakers: Breakers
   readonly retries: RetryBudget
+  readonly admission: AdmissionSlots
+  readonly queue: QueueSlots
   readonly snapshot: GatewaySnapshot
   /** Epoch seconds at which Penstock started, the same in all threads. */
   readonly startedAtSeconds: number
@@ -31,11 +38,13 @@ export class GatewayState {
   readonly limits: Limits
   readonly breakers: Breakers
   readonly retries: RetryBudget
+  readonly queue: Waiting
   readonly estimator = new Estimator()
   readonly startedAtSeconds: number
   readonly report: (request: FinishedRequest) => void
   readonly pools = new Pools()
   readonly running = new RunningList()
+  readonly kept = new Kept()
   readonly turns = new Turns()
   draining = false
   #table: Table
@@ -49,6 +58,12 @@ export class GatewayState {
     this.startedAtSeconds = setup.startedAtSeconds
     this.report = setup.report
     this.#table = new Table(setup.snapshot)
+    this.queue = new Waiting({
+      thread: setup.thread,
+      slots: setup.queue,
+      occupancy: new Occupancy(setup.admission, setup.thread, sharedClockMs),
+      table: () => this.#table,
+    })
     this.publish(setup.snapshot)
   }
 
@@ -60,9 +75,11 @@ export class GatewayState {
     this.#table = new Table(snapshot, this.#table)
     this.pools.keep(this.#table.urls())
     this.turns.keep(this.#table.deployments())
+    this.queue.published()
   }
 
   tick(nowMs: number): void {
     this.running.each((running) => running.tick(nowMs))
+    this.queue.tick()
   }
 }

@@ -14,8 +14,10 @@ import {
   type ToGateway,
 } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
+import { AdmissionSlots } from './admission-slots.ts'
 import { Breakers, sharedClockMs } from './breakers.ts'
 import { LimitSlots } from './limit-slots.ts'
+import { QueueSlots } from './queue-slots.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { SharedCounts } from './shared.ts'
 import type { WorkerSetup } from './worker.ts'
@@ -79,6 +81,8 @@ class Gateway implements GatewayHandle {
   readonly #limits: LimitSlots
   readonly #breakers = new Breakers(sharedClockMs)
   readonly #retries = new RetryBudget(sharedClockMs)
+  readonly #admission: AdmissionSlots
+  readonly #queue: QueueSlots
   readonly #workers = new Map<number, Worker>()
   readonly #restarts = new Set<NodeJS.Timeout>()
   readonly #startedAtSeconds = Math.floor(Date.now() / 1000)
@@ -93,6 +97,8 @@ class Gateway implements GatewayHandle {
     this.threads = threads
     this.#counts = new SharedCounts(threads)
     this.#limits = new LimitSlots(threads)
+    this.#admission = new AdmissionSlots(threads)
+    this.#queue = new QueueSlots(threads)
   }
 
   get port(): number {
@@ -175,6 +181,8 @@ class Gateway implements GatewayHandle {
       limits: this.#limits.buffer,
       breakers: this.#breakers.buffer,
       retries: this.#retries.buffer,
+      admission: this.#admission.buffer,
+      queue: this.#queue.buffer,
       snapshot: this.#snapshot,
       startedAtSeconds: this.#startedAtSeconds,
     }
@@ -220,6 +228,8 @@ class Gateway implements GatewayHandle {
   #ended(thread: number, cause: string, crashes: number): void {
     this.#counts.clear(thread)
     this.#limits.clear(thread)
+    this.#admission.clear(thread)
+    this.#queue.clear(thread)
     if (this.#draining !== null) return
     const afterMs = Math.min(RESTART_MS_MAX, RESTART_MS * 2 ** crashes)
     const why = cause === '' ? 'no error was given' : cause

@@ -10,8 +10,10 @@ import type { Protocol } from '../core/protocol.ts'
 import type { GatewayKey, GatewayRoute, Outcome, SpillCause, Target } from '../core/snapshot.ts'
 import type { Ending, Usage } from '../core/usage.ts'
 import type { Reservation } from './limits.ts'
+import type { Lease } from './occupancy.ts'
 import { standingHeaders } from './rate-limited.ts'
 import type { GatewayState } from './state.ts'
+import type { Place } from './waiting.ts'
 
 export type Finish = { readonly status: number; readonly outcome: Outcome; readonly reason: string }
 
@@ -54,6 +56,9 @@ export class Ticket {
   readonly #state: GatewayState
   readonly #acceptedAtMs = Date.now()
   #target: Target | null = null
+  /** Its room on the replica; null: it has none yet. */
+  #lease: Lease | null = null
+  #queueMs: number | null = null
   /** The target whose in-flight count we hold; the same as #target until the end. */
   #held: Target | null = null
   #firstTokenAtMs: number | null = null
@@ -74,11 +79,26 @@ export class Ticket {
     return this.#finished
   }
 
+  /** Milliseconds in the gateway's queue; null: it did not wait. */
+  get queueMs(): number | null {
+    return this.#queueMs
+  }
+
+  /** Its turn has come. False: the client left just before. */
+  admit({ lease, queueMs }: Place): boolean {
+    if (queueMs !== null) this.#queueMs = (this.#queueMs ?? 0) + Math.round(queueMs)
+    this.#lease?.end(null)
+    this.#lease = lease
+    if (this.#finished) lease.end(null)
+    return !this.#finished
+  }
+
   /** This replica answers from now on; an earlier one is let go. */
   take(target: Target): void {
     this.#release()
     this.#target = target
     this.#held = target
+    this.#lease?.move(target)
     this.#state.counts.began(this.#state.thread, target.slot)
   }
 
@@ -91,6 +111,9 @@ export class Ticket {
     this.#finished = true
     this.#release()
     const { usage } = ending
+    const { promptTokens = null, completionTokens = null } = usage ?? {}
+    const used = { prompt: promptTokens ?? 0, completion: completionTokens ?? this.produced }
+    this.#lease?.end(promptTokens === null ? null : used)
     this.#settle(outcome, usage)
     this.#state.report({
       id: this.id,
@@ -111,6 +134,7 @@ export class Ticket {
       cachedTokens: usage?.cachedTokens ?? null,
       reasoningTokens: usage?.reasoningTokens ?? null,
       ttftMs: this.#firstTokenAtMs === null ? null : this.#firstTokenAtMs - this.startedAtMs,
+      ...(this.#queueMs === null ? {} : { queueMs: this.#queueMs }),
       durationMs: performance.now() - this.startedAtMs,
       // A stand-in that refused, too, has answered nobody.
       ...(this.spillover === null || this.#target === null ? {} : { spillover: this.spillover }),
@@ -128,6 +152,7 @@ export class Ticket {
   token(count: number | null): void {
     this.produced = count ?? this.produced + 1
     this.reservation?.produced(this.produced)
+    this.#lease?.produced(this.produced)
   }
 
   #settle(outcome: Outcome, usage: Usage | null): void {

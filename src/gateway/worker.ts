@@ -2,10 +2,12 @@
 import { Server as NetServer } from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { FromGateway, GatewaySnapshot, ToGateway } from '../core/snapshot.ts'
+import { AdmissionSlots } from './admission-slots.ts'
 import { Breakers, sharedClockMs } from './breakers.ts'
 import { drain } from './drain.ts'
 import { LimitSlots } from './limit-slots.ts'
 import { Limits } from './limits.ts'
+import { QueueSlots } from './queue-slots.ts'
 import { BATCH_AGE_MS, Reports } from './reports.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { buildServer } from './server.ts'
@@ -21,6 +23,8 @@ export type WorkerSetup = {
   readonly limits: SharedArrayBuffer
   readonly breakers: SharedArrayBuffer
   readonly retries: SharedArrayBuffer
+  readonly admission: SharedArrayBuffer
+  readonly queue: SharedArrayBuffer
   readonly snapshot: GatewaySnapshot
   readonly startedAtSeconds: number
 }
@@ -47,6 +51,8 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
     limits,
     breakers,
     retries,
+    admission: new AdmissionSlots(setup.threads, setup.admission),
+    queue: new QueueSlots(setup.threads, setup.queue),
     snapshot,
     startedAtSeconds,
     report,

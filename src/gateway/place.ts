@@ -1,0 +1,34 @@
+/** A request's place on a replica: at once below the ceiling, else after its turn in the queue. */
+import type { ServerResponse } from 'node:http'
+import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import { chooseTarget } from './choose.ts'
+import { expectedOf, type ReserveAsk } from './reserve.ts'
+import type { GatewayState } from './state.ts'
+import type { Place } from './waiting.ts'
+
+export type PlaceAsk = Omit<ReserveAsk, 'route'> & { readonly res: ServerResponse }
+
+/** Who answers; null: the client left while it waited. Throws what Waiting.enter throws. */
+export const enterQueue = async (
+  state: GatewayState,
+  ask: PlaceAsk,
+  route: GatewayRoute,
+): Promise<Target | null> => {
+  const { ticket, key, asker, res } = ask
+  const entered = state.queue.enter({
+    route,
+    consumer: key.consumer,
+    priority: asker.headers['x-penstock-priority'],
+    weight: expectedOf(state, { ...ask, route }),
+    streams: ask.ask.stream,
+    res,
+    // As things stand then: the route may have waited through several snapshots.
+    pick: (exclude) => {
+      const targets = state.table.targetsOf(route.deployment)
+      return chooseTarget(state, { route, targets, affinity: ticket.affinity, exclude })
+    },
+  })
+  // Below the ceiling there is nothing to wait for, not even a turn of the event loop.
+  const place: Place | null = entered instanceof Promise ? await entered : entered
+  return place !== null && ticket.admit(place) ? place.target : null
+}
