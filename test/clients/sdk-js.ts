@@ -1,6 +1,7 @@
 /** The official JavaScript SDK, watched from outside: its fetch and its sleep. */
 import OpenAI from 'openai'
 import { vi } from 'vitest'
+import { z } from 'zod'
 import type { Answered, Call, Outcome, Sdk } from './sdk.ts'
 
 const MESSAGES = [{ role: 'user' as const, content: 'hello' }]
@@ -115,14 +116,18 @@ const NOTHING: Raised = {
   message: '',
 }
 
+const Told = z.object({ message: z.string() })
+
 const raised = (error: unknown): Raised => {
   if (!(error instanceof Error)) throw error
   const { message } = error
   const named = { ...NOTHING, raised: error.constructor.name, message }
   if (!(error instanceof OpenAI.APIError)) return named
   const { status, type, code, param, requestID } = error
+  const body = Told.safeParse(error.error)
   return {
     ...named,
+    message: body.success ? body.data.message : message,
     status: status ?? null,
     type: type ?? null,
     code: code ?? null,

@@ -34,6 +34,7 @@ export const Outcome = z.strictObject({
   code: z.string().nullable(),
   param: z.string().nullable(),
   requestId: z.string().nullable(),
+  /** The error body's own message; where there is none, the exception's. */
   message: z.string(),
   /** What the caller had of the answer before it ended. */
   text: z.string(),

@@ -107,6 +107,9 @@ def raised(error: Exception) -> dict[str, object]:
     def text(name: str) -> object:
         return getattr(error, name, None)
 
+    body = text("body")
+    told = body.get("message") if isinstance(body, dict) else None
+
     return {
         "raised": type(error).__name__,
         "status": text("status_code"),
@@ -114,7 +117,7 @@ def raised(error: Exception) -> dict[str, object]:
         "code": text("code"),
         "param": text("param"),
         "requestId": text("request_id"),
-        "message": str(error),
+        "message": told if isinstance(told, str) else str(error),
     }
 
 
