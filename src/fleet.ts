@@ -57,6 +57,17 @@ export type Rates = {
   readonly generationTokensPerSecond: number | null
 }
 
+/** How the files on disk stand to what is in use (control/reload.ts). */
+export type ConfigState = {
+  /** Null: they are the same, or are not followed yet. */
+  problem: string | null
+  /** The files cannot be used; otherwise they wait for an apply. */
+  broken: boolean
+  reloads: number
+  failures: number
+  reloadedAtMs: number | null
+}
+
 export class Fleet {
   readonly replicas = new Map<ReplicaId, ReplicaRecord>()
   readonly observations = new Map<string, NodeObservation>()
@@ -66,6 +77,14 @@ export class Fleet {
   readonly gpus = new Map<string, Map<number, GpuReading>>()
   plan: Plan = { deployments: [], actions: [], unchanged: [] }
   generation = 0
+  readonly config: ConfigState = {
+    problem: null,
+    broken: false,
+    reloads: 0,
+    failures: 0,
+    reloadedAtMs: null,
+  }
+
   readonly #listeners = new Set<() => void>()
   /** Of backends, by name: they are no replicas, but their requests are counted like theirs. */
   readonly #backendSlots = new Map<string, number>()

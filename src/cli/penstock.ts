@@ -14,6 +14,7 @@ import { watchPhases } from '../control/phases.ts'
 import { postmortemIn } from '../control/postmortem.ts'
 import { probe } from '../control/probe.ts'
 import { loadProfiles } from '../control/profiles.ts'
+import { watchManifests } from '../control/reload.ts'
 import { gatewaySnapshot } from '../control/snapshot.ts'
 import { Spillovers } from '../control/spillover.ts'
 import { fleetView } from '../control/view.ts'
@@ -141,6 +142,8 @@ const assemble = async (
     throttled(fleet, publish),
   )
   if (await resume(core)) begin()
+  const directory = settings.manifests
+  closers.push(watchManifests({ fleet, clock, wanted, store, rehearse, directory, log }))
   publish()
   return {
     admin,

@@ -98,6 +98,13 @@ export const FleetSchema = z.strictObject({
   rehearsalSpeed: number.describe('how many times faster than real rehearsed engines run'),
   nowMs: number.describe('epoch milliseconds of this view'),
   generation: count,
+  config: z.strictObject({
+    problem: text.nullable().describe('the files on disk are broken, or wait for an apply'),
+    broken: z.boolean().describe('they cannot be used; what was in use before still is'),
+    reloads: count,
+    failures: count,
+    reloadedAtMs: number.nullable().describe('epoch milliseconds; null: not since the start'),
+  }),
   gateway: z.strictObject({ url: text, threads: count, inFlight: count }),
   nodes: z.array(NodeSchema),
   deployments: z.array(DeploymentSchema),

@@ -35,6 +35,7 @@ export const fleetView = (ask: ViewAsk): FleetView => ({
   rehearsalSpeed: ask.rehearsalSpeed,
   nowMs: ask.nowMs,
   generation: ask.fleet.generation,
+  config: { ...ask.fleet.config },
   gateway: ask.gateway,
   nodes: ask.nodes.map((node) => nodeView(ask, node)),
   deployments: deploymentViews(ask),

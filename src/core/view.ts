@@ -76,6 +76,18 @@ export type DeploymentView = {
   readonly replicas: readonly ReplicaView[]
 }
 
+/** How the manifests on disk stand to what is in use. */
+export type ConfigView = {
+  /** What is wrong with them, or waits for an apply; null: nothing. */
+  readonly problem: string | null
+  /** They cannot be used, and what was in use before still is. */
+  readonly broken: boolean
+  /** Times that a change was taken over, and that one could not be. */
+  readonly reloads: number
+  readonly failures: number
+  readonly reloadedAtMs: number | null
+}
+
 export type FleetView = {
   readonly version: string
   readonly rehearsal: boolean
@@ -83,6 +95,7 @@ export type FleetView = {
   readonly rehearsalSpeed: number
   readonly nowMs: number
   readonly generation: number
+  readonly config: ConfigView
   readonly gateway: { readonly url: string; readonly threads: number; readonly inFlight: number }
   readonly nodes: readonly NodeView[]
   readonly deployments: readonly DeploymentView[]

@@ -49,6 +49,14 @@ const declareFleet = (registry: Registry) => {
   const gpu = ['node', 'gpu', 'uuid'] as const
   return {
     rehearsal: gauge('rehearsal', '1 while the engines are simulated.', []),
+    reloads: counter('config_reloads_total', 'Changed manifests taken over.', []),
+    reloadFailures: counter('config_reload_failures_total', 'Changes that were not usable.', []),
+    reloadOk: gauge('config_last_reload_successful', '0 while the files on disk are broken.', []),
+    reloadedAt: gauge(
+      'config_last_reload_success_timestamp_seconds',
+      'When a change was last taken over.',
+      [],
+    ),
     generation: gauge('desired_generation', 'Generation of the applied manifests.', []),
     inFlight: gauge('requests_in_flight', 'Requests that the gateway is working on.', []),
     threads: gauge('gateway_threads', 'Gateway threads that serve.', []),

@@ -36,6 +36,11 @@ export const exportFleet = (
   for (const metric of Object.values(metrics)) metric.reset()
   metrics.rehearsal.set(view.rehearsal ? 1 : 0)
   metrics.generation.set(view.generation)
+  const { reloads, failures: reloadFailures, broken, reloadedAtMs } = view.config
+  metrics.reloads.inc(reloads)
+  metrics.reloadFailures.inc(reloadFailures)
+  metrics.reloadOk.set(broken ? 0 : 1)
+  if (reloadedAtMs !== null) metrics.reloadedAt.set(reloadedAtMs / 1000)
   metrics.inFlight.set(view.gateway.inFlight)
   metrics.threads.set(view.gateway.threads)
   for (const node of view.nodes) exportNode(metrics, node)

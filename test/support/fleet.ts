@@ -156,6 +156,7 @@ export const fleet = (nowMs: number, changes: Partial<FleetView> = {}): FleetVie
     rehearsalSpeed: 20,
     nowMs,
     generation: 7,
+    config: { problem: null, broken: false, reloads: 0, failures: 0, reloadedAtMs: null },
     gateway: { url: 'http://localhost:8080', threads: 15, inFlight: 99 },
     nodes: [
       node('h20-1'),

@@ -1,5 +1,6 @@
 /** The page: one state, fed by one line to the server. */
 import { useEffect, useReducer, useState } from 'preact/hooks'
+import type { FleetView } from '../../core/view.ts'
 import { CallIt } from './callit.tsx'
 import { Charts } from './charts.tsx'
 import { Deployments } from './deployments.tsx'
@@ -67,6 +68,7 @@ const Board = ({ state, onLeave }: { state: PageState; onLeave(): void }) => {
       <Header fleet={fleet} live={lost === null} onLeave={onLeave} />
       <Banner lost={lost} nowMs={nowMs} />
       <main class={lost === null ? 'board' : 'board stale'}>
+        <ConfigProblem config={fleet.config} />
         <Totals fleet={fleet} />
         <Deployments fleet={fleet} />
         <Charts series={state.series} />
@@ -77,6 +79,13 @@ const Board = ({ state, onLeave }: { state: PageState; onLeave(): void }) => {
     </Lag.Provider>
   )
 }
+
+const ConfigProblem = ({ config }: Pick<FleetView, 'config'>) =>
+  config.problem === null ? null : (
+    <p class={config.broken ? 'banner' : 'banner waits'} role="status">
+      <strong>{config.broken ? 'Manifests are broken' : 'Manifests wait'}</strong>: {config.problem}
+    </p>
+  )
 
 const Banner = ({ lost, nowMs }: { lost: PageState['lost']; nowMs: number }) => (
   <div role="status" aria-live="polite">
