@@ -17,9 +17,14 @@ export class SimulatedClock {
     return (epochMs - performance.timeOrigin - this.#startMs) * this.speed
   }
 
-  /** Unix seconds, real: what `created` carries. */
+  /** Unix milliseconds, real: the date of a log line, the age of a reading. */
+  epochMs(): number {
+    return Date.now()
+  }
+
+  /** Unix seconds: what `created` carries. */
   epochSeconds(): number {
-    return Math.floor(Date.now() / 1000)
+    return Math.floor(this.epochMs() / 1000)
   }
 
   /** Real milliseconds for a simulated span, within what setTimeout can hold. */
@@ -31,6 +36,12 @@ export class SimulatedClock {
   after(simulatedMs: number, run: () => void): () => void {
     const timer = setTimeout(run, this.realMs(simulatedMs))
     return () => clearTimeout(timer)
+  }
+
+  /** Runs again and again, so many real milliseconds apart; returns how to stop it. */
+  every(realMs: number, run: () => void): () => void {
+    const timer = setInterval(run, realMs)
+    return () => clearInterval(timer)
   }
 
   /** Runs once when other work had its turn; returns how to cancel. */

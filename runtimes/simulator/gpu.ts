@@ -4,12 +4,9 @@
  */
 
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdir, rename, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import { isRecord } from './rehearsal.ts'
+import type { World } from './world.ts'
 
 export type Reading = {
   readonly pid: number
@@ -25,7 +22,7 @@ export type Reading = {
   readonly eccUncorrected?: number
 }
 
-/** What stays on a GPU after its process, a zombie's memory or a fallen GPU, until `Date.now()`. */
+/** What stays on a GPU after its process, a zombie's memory or a fallen GPU, until a Unix time. */
 type Hold = {
   readonly memoryBytes: number
   readonly lost: boolean
@@ -45,10 +42,12 @@ export const IDLE: Reading = {
   temperatureCelsius: 33,
 }
 
-const directory = (node: string): string =>
-  join(process.env.TMPDIR ?? tmpdir(), 'penstock-rehearsal', encodeURIComponent(node))
-
-const file = (node: string, gpu: number): string => join(directory(node), `gpu-${gpu}.json`)
+/** Who reads needs the files and the time; who writes, its own end as well. */
+export type Readable = {
+  readonly gpus: Pick<World['gpus'], 'read'>
+  readonly clock: Pick<World['clock'], 'epochMs'>
+}
+type Around = Pick<World, 'gpus' | 'clock' | 'pid' | 'stderr' | 'onExit'>
 
 /** The same for a node and an index wherever it is asked. */
 export const gpuUuid = (node: string, gpu: number): string => {
@@ -57,40 +56,32 @@ export const gpuUuid = (node: string, gpu: number): string => {
   return `GPU-${part(0, 8)}-${part(8, 12)}-${part(12, 16)}-${part(16, 20)}-${part(20, 32)}`
 }
 
-const readFile = (node: string, gpu: number): Readonly<Record<string, unknown>> | null => {
-  try {
-    const value: unknown = JSON.parse(readFileSync(file(node, gpu), 'utf8'))
-    return isRecord(value) ? value : null
-  } catch {
-    // No file, or half a file of a process that was killed: nobody uses this GPU.
-    return null
-  }
-}
-
-const holdOf = (value: Readonly<Record<string, unknown>> | null): Hold | null => {
+const holdOf = (value: Readonly<Record<string, unknown>> | null, nowMs: number): Hold | null => {
   const hold = value?.hold
   if (!isRecord(hold)) return null
   const { memoryBytes, lost, untilMs } = hold
   if (typeof memoryBytes !== 'number' || typeof untilMs !== 'number') return null
-  return Date.now() < untilMs ? { memoryBytes, lost: lost === true, untilMs } : null
+  return nowMs < untilMs ? { memoryBytes, lost: lost === true, untilMs } : null
 }
 
 /** What earlier processes left on a GPU, for the one that starts on it. */
 export const heldOn = (
+  { gpus, clock }: Readable,
   node: string,
   gpu: number,
 ): { readonly memoryBytes: number; readonly lost: boolean } =>
-  holdOf(readFile(node, gpu)) ?? { memoryBytes: 0, lost: false }
+  holdOf(gpus.read(node, gpu), clock.epochMs()) ?? { memoryBytes: 0, lost: false }
 
-export const readGpu = (node: string, gpu: number): Reading => {
-  const value = readFile(node, gpu)
+export const readGpu = ({ gpus, clock }: Readable, node: string, gpu: number): Reading => {
+  const value = gpus.read(node, gpu)
+  const nowMs = clock.epochMs()
   if (value === null || typeof value.at !== 'number') return IDLE
   const number = (key: string, fallback: number): number => {
     const found = value[key]
     return typeof found === 'number' ? found : fallback
   }
-  if (Date.now() - value.at > STALE_MS || value.pid === 0) {
-    const hold = holdOf(value)
+  if (nowMs - value.at > STALE_MS || value.pid === 0) {
+    const hold = holdOf(value, nowMs)
     if (hold === null) return IDLE
     return {
       ...IDLE,
@@ -113,6 +104,7 @@ export const readGpu = (node: string, gpu: number): Reading => {
 
 /** What a rank tells of its GPUs; faults of a rehearsal come with it. */
 export type Published = Pick<Reading, 'failure' | 'eccCorrected' | 'eccUncorrected'> & {
+  readonly processName: string
   readonly memoryBytes: number
   readonly busyRatio: number
   /** Real milliseconds for which the memory stays taken after the process; null: it is freed. */
@@ -124,22 +116,22 @@ export type Published = Pick<Reading, 'failure' | 'eccCorrected' | 'eccUncorrect
 /** Publishes until the process ends. `read` gives memory and how busy the GPUs were. */
 export class GpuPublisher {
   readonly #rehearsal: Rehearsal
-  readonly #processName: string
+  readonly #world: Around
   readonly #read: () => Published
-  readonly #timer: NodeJS.Timeout
+  readonly #stop: () => void
   #temperature = IDLE.temperatureCelsius
   readonly #before: ReadonlyMap<number, Hold | null>
   #writing = false
 
-  constructor(rehearsal: Rehearsal, processName: string, read: () => Published) {
+  constructor(rehearsal: Rehearsal, world: Around, read: () => Published) {
     this.#rehearsal = rehearsal
-    this.#processName = processName
+    this.#world = world
     this.#read = read
     const { node, gpus } = rehearsal
-    this.#before = new Map(gpus.map((gpu) => [gpu, holdOf(readFile(node, gpu))]))
-    this.#timer = setInterval(() => void this.publish(), PUBLISH_MS)
-    this.#timer.unref()
-    process.once('exit', () => this.#remove())
+    const nowMs = world.clock.epochMs()
+    this.#before = new Map(gpus.map((gpu) => [gpu, holdOf(world.gpus.read(node, gpu), nowMs)]))
+    this.#stop = world.clock.every(PUBLISH_MS, () => void this.publish())
+    world.onExit(() => this.#remove())
   }
 
   async publish(): Promise<void> {
@@ -151,14 +143,11 @@ export class GpuPublisher {
     const goal = IDLE.temperatureCelsius + 37 * published.busyRatio
     this.#temperature += (goal - this.#temperature) * 0.1
     try {
-      await mkdir(directory(node), { recursive: true })
       for (const gpu of gpus) {
-        const path = file(node, gpu)
-        await writeFile(`${path}.${process.pid}`, JSON.stringify(this.#reading(gpu, published)))
-        await rename(`${path}.${process.pid}`, path)
+        await this.#world.gpus.write(node, gpu, this.#reading(gpu, published))
       }
     } catch (error) {
-      process.stderr.write(`simulator: GPU readings cannot be written: ${String(error)}\n`)
+      this.#world.stderr(`simulator: GPU readings cannot be written: ${String(error)}\n`)
     }
     this.#writing = false
   }
@@ -169,9 +158,9 @@ export class GpuPublisher {
     const before = this.#stillHeld(gpu)
     const memoryBytes = Math.round(published.memoryBytes + (before?.memoryBytes ?? 0))
     return {
-      at: Date.now(),
-      pid: process.pid,
-      processName: this.#processName,
+      at: this.#world.clock.epochMs(),
+      pid: this.#world.pid,
+      processName: published.processName,
       memoryBytes,
       utilizationRatio: Math.round(busyRatio * 100) / 100,
       powerWatts: Math.round((0.2 + 0.7 * busyRatio) * this.#rehearsal.powerLimitWatts * 100) / 100,
@@ -185,32 +174,26 @@ export class GpuPublisher {
 
   #stillHeld(gpu: number): Hold | null {
     const before = this.#before.get(gpu) ?? null
-    return before !== null && Date.now() < before.untilMs ? before : null
+    return before !== null && this.#world.clock.epochMs() < before.untilMs ? before : null
   }
 
   #hold(gpu: number, published: Published, memoryBytes: number): Hold | null {
     const { keepMemoryMs = null, lostMs = 0 } = published
     const lost = lostMs > 0 && gpu === this.#rehearsal.gpus[0]
     if (keepMemoryMs === null && !lost) return null
-    const untilMs = Date.now() + Math.max(keepMemoryMs ?? 0, lost ? lostMs : 0)
+    const untilMs = this.#world.clock.epochMs() + Math.max(keepMemoryMs ?? 0, lost ? lostMs : 0)
     return { memoryBytes: keepMemoryMs === null ? 0 : memoryBytes, lost, untilMs }
   }
 
   /** The process ends: what it leaves behind stays in the file, without an owner. */
   #remove(): void {
-    clearInterval(this.#timer)
+    this.#stop()
     const published = this.#read()
     const { node, gpus } = this.#rehearsal
     for (const gpu of gpus) {
-      const path = file(node, gpu)
-      rmSync(`${path}.${process.pid}`, { force: true })
       const { hold } = this.#reading(gpu, published)
-      if (hold === null) {
-        rmSync(path, { force: true })
-        continue
-      }
-      mkdirSync(directory(node), { recursive: true })
-      writeFileSync(path, JSON.stringify({ ...IDLE, at: Date.now(), hold }))
+      const at = this.#world.clock.epochMs()
+      this.#world.gpus.leave(node, gpu, hold === null ? null : { ...IDLE, at, hold })
     }
   }
 }

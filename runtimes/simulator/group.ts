@@ -2,10 +2,12 @@
  * Ranks of one replica find each other over TCP at the leader's address, agree that they were
  * launched alike, and keep the connection: it closes when a rank dies. Lines of JSON, bounded.
  */
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { SimulatedClock } from './clock.ts'
+import type { Address, Listening } from './net.ts'
 import { type Line, Peer } from './peer.ts'
 import type { Settings } from './settings.ts'
+import type { World } from './world.ts'
 
 export type Group = {
   /** All ranks have come this far; rejects when one is lost or the time is up. */
@@ -29,7 +31,10 @@ export type Formed =
   | { readonly ok: true; readonly group: Group }
   | ({ readonly ok: false } & GroupError)
 
+/** Real milliseconds between two attempts to reach the leader. */
 const RETRY_MS = 100
+
+type Around = Pick<World, 'clock' | 'net'>
 
 /** What must be equal on all ranks, as one word. */
 const fingerprint = (settings: Settings): string =>
@@ -46,10 +51,10 @@ const fingerprint = (settings: Settings): string =>
 /** Rank 0: binds the address and waits for all others. `refused` hears why one was sent away. */
 export const lead = async (
   settings: Settings,
-  clock: SimulatedClock,
+  world: Around,
   refused: (reason: string) => void,
 ): Promise<Formed> => {
-  const leader = new Leader(settings, clock, refused)
+  const leader = new Leader(settings, world, refused)
   const problem = await leader.form()
   return problem === null ? { ok: true, group: leader } : { ok: false, message: problem }
 }
@@ -59,7 +64,8 @@ class Leader implements Group {
   readonly #settings: Settings
   readonly #clock: SimulatedClock
   readonly #refused: (reason: string) => void
-  readonly #server: Server
+  readonly #world: Around
+  #listening: Listening | null = null
   readonly #peers = new Map<number, Peer>()
   readonly #loaded = new Set([0])
   #formed = false
@@ -70,19 +76,19 @@ class Leader implements Group {
   #own: Stall = 'none'
   #changed = () => {}
 
-  constructor(settings: Settings, clock: SimulatedClock, refused: (reason: string) => void) {
+  constructor(settings: Settings, world: Around, refused: (reason: string) => void) {
     this.#settings = settings
-    this.#clock = clock
+    this.#world = world
+    this.#clock = world.clock
     this.#refused = refused
-    this.#server = createServer((socket) => this.#connected(socket))
   }
 
   /** Null once all ranks have joined, else why not. */
   async form(): Promise<string | null> {
     const { rendezvous, nodes, rendezvousTimeoutMs } = this.#settings
     if (rendezvous === null) throw new Error('one node needs no group')
-    const bound = await listen(this.#server, rendezvous)
-    if (bound !== null) return bound
+    this.#listening = await this.#world.net.listen(rendezvous, (link) => this.#connected(link))
+    if (!this.#listening.ok) return bindText(rendezvous, this.#listening.error)
     const full = () => this.#peers.size === nodes - 1
     if (!(await this.#until(full, rendezvousTimeoutMs))) {
       this.close()
@@ -133,7 +139,7 @@ class Leader implements Group {
   }
 
   close(): void {
-    this.#server.close()
+    if (this.#listening?.ok === true) this.#listening.close()
     for (const peer of this.#peers.values()) peer.close()
   }
 
@@ -147,8 +153,8 @@ class Leader implements Group {
     })
   }
 
-  #connected(socket: Socket): void {
-    const peer = new Peer(socket, () => ({ type: 'beat', busy: this.busyRatio }))
+  #connected(socket: Duplex): void {
+    const peer = new Peer(socket, this.#clock, () => ({ type: 'beat', busy: this.busyRatio }))
     peer.onLine = (line) => {
       if (line.type === 'hello') this.#welcome(peer, line)
       const found = [...this.#peers].find(([, known]) => known === peer)
@@ -206,17 +212,10 @@ const objection = (
   return peers.has(rank) ? `rank ${rank} has joined already` : null
 }
 
-const listen = (server: Server, { host, port }: { host: string; port: number }) =>
-  new Promise<string | null>((resolve) => {
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      resolve(
-        `torch.distributed.DistNetworkError: The server socket has failed to listen on any local ` +
-          `network address. port: ${port}, address: ${host}, code: ${error.errno ?? 0}, ` +
-          `name: ${error.code ?? 'UNKNOWN'}, message: ${error.message}`,
-      ),
-    )
-    server.listen({ host, port }, () => resolve(null))
-  })
+const bindText = ({ host, port }: Address, error: NodeJS.ErrnoException): string =>
+  `torch.distributed.DistNetworkError: The server socket has failed to listen on any local ` +
+  `network address. port: ${port}, address: ${host}, code: ${error.errno ?? 0}, ` +
+  `name: ${error.code ?? 'UNKNOWN'}, message: ${error.message}`
 
 /** True once the condition holds, false when the time is up. `subscribe` gets the wake-up call. */
 const until = (
@@ -239,40 +238,31 @@ const until = (
   })
 
 /** Ranks 1 and up: connect, again and again, until the leader is there or the time is up. */
-export const join = async (settings: Settings, clock: SimulatedClock): Promise<Formed> => {
-  const { rendezvous, nodeRank, rendezvousTimeoutMs } = settings
+export const join = async (settings: Settings, { clock, net }: Around): Promise<Formed> => {
+  const { rendezvous, rendezvousTimeoutMs } = settings
   if (rendezvous === null) throw new Error('one node needs no group')
   const deadline = clock.now() + rendezvousTimeoutMs
   for (;;) {
-    const socket = await dial(rendezvous)
+    const socket = await net.dial(rendezvous)
     if (socket !== null) {
-      const formed = await greet(socket, settings, nodeRank)
+      const formed = await greet(socket, settings, clock)
       if (formed !== 'again') return formed
     }
     if (clock.now() > deadline) {
       return { ok: false, message: timeoutText(settings, 'the leader cannot be reached') }
     }
-    await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+    await clock.sleep(RETRY_MS * clock.speed)
   }
 }
 
-const dial = ({ host, port }: { host: string; port: number }): Promise<Socket | null> =>
-  new Promise((resolve) => {
-    const socket = connect({ host, port })
-    socket.once('connect', () => {
-      socket.removeAllListeners('error')
-      resolve(socket)
-    })
-    socket.once('error', () => {
-      socket.destroy()
-      resolve(null)
-    })
-  })
-
 /** `again`: the leader went away before the group was formed. */
-const greet = (socket: Socket, settings: Settings, rank: number): Promise<Formed | 'again'> =>
+const greet = (
+  socket: Duplex,
+  settings: Settings,
+  clock: SimulatedClock,
+): Promise<Formed | 'again'> =>
   new Promise((resolve) => {
-    const peer = new Peer(socket, () => ({ type: 'beat' }))
+    const peer = new Peer(socket, clock, () => ({ type: 'beat' }))
     let serve: () => void = () => {}
     let lost: () => void = () => {}
     let lostHook: (rank: number) => void = () => {}
@@ -321,5 +311,5 @@ const greet = (socket: Socket, settings: Settings, rank: number): Promise<Formed
       peer.close()
       resolve({ ok: false, message: `the leader refused this rank: ${String(line.reason)}` })
     }
-    peer.send({ type: 'hello', rank, print: fingerprint(settings) })
+    peer.send({ type: 'hello', rank: settings.nodeRank, print: fingerprint(settings) })
   })

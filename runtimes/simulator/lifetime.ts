@@ -3,6 +3,7 @@ import type { Server } from 'node:http'
 import type { Group, Stall } from './group.ts'
 import type { Service } from './http/service.ts'
 import type { Log } from './log.ts'
+import type { World } from './world.ts'
 
 /** How often the process looks after itself, real milliseconds. */
 const LOOK_MS = 250
@@ -12,6 +13,8 @@ const STATS_MS = 10_000
 const DRAIN_POLL_MS = 5000
 /** For the last bytes to leave, real milliseconds. */
 const FLUSH_MS = 100
+/** How often vLLM's shutdown looks whether all is answered, real milliseconds. */
+const DRAINED_POLL_MS = 20
 /** vLLM's launcher looks for a dead engine every five seconds (entrypoints/launcher.py). */
 const UVICORN_WATCHDOG_MS = 5000
 
@@ -24,6 +27,7 @@ export class Lifetime {
   readonly #service: Service
   readonly #server: Server
   readonly #log: Log
+  readonly #world: World
   #group: Group | null = null
   #lost: number | null = null
   /** What stalls this rank itself, and whether another one stalls the group. */
@@ -34,10 +38,11 @@ export class Lifetime {
   #stats: { atMs: number; prompt: number; generation: number }
   #busy = { atMs: 0, busyMs: 0, ratio: 0 }
 
-  constructor(service: Service, server: Server, log: Log) {
+  constructor(service: Service, server: Server, { log, world }: { log: Log; world: World }) {
     this.#service = service
     this.#server = server
     this.#log = log
+    this.#world = world
     this.#stats = { atMs: service.clock.now(), prompt: 0, generation: 0 }
   }
 
@@ -61,9 +66,8 @@ export class Lifetime {
       this.#others = stalled
       this.#freezeOrThaw()
     })
-    setInterval(() => this.#look(), LOOK_MS)
-    process.on('SIGTERM', () => this.#terminate())
-    process.on('SIGINT', () => this.#terminate())
+    this.#service.clock.every(LOOK_MS, () => this.#look())
+    this.#world.onSignal(() => this.#terminate())
   }
 
   /** Nobody tells rank 0: its next step waits for ever. */
@@ -139,7 +143,7 @@ export class Lifetime {
         '',
         'Received sigquit from a child process. It usually means the child failed.',
       )
-      process.exit(137)
+      this.#world.exit(137)
     }
     this.#log.error('EngineCore', `EngineCore encountered a fatal error: ${cause}`)
     this.#log.error(
@@ -149,7 +153,7 @@ export class Lifetime {
     )
     runner.abortAll('error')
     // Seen on vLLM 0.32: the port closes at once and the process ends with status 0.
-    clock.after(Math.max(UVICORN_WATCHDOG_MS, 500 * clock.speed), () => process.exit(0))
+    clock.after(Math.max(UVICORN_WATCHDOG_MS, 500 * clock.speed), () => this.#world.exit(0))
   }
 
   /** One line on throughput and load when something happened. */
@@ -197,12 +201,12 @@ export class Lifetime {
     this.#server.closeIdleConnections()
     const poll = () => {
       if (runner.open > 0 && clock.now() < deadline) {
-        setTimeout(poll, 20)
+        clock.after(DRAINED_POLL_MS * clock.speed, poll)
         return
       }
       // One of the two endings that vLLM 0.32 was seen to have: `finish_reason: "abort"`.
       runner.abortAll('abort')
-      setTimeout(() => this.#exit(), FLUSH_MS)
+      clock.after(FLUSH_MS * clock.speed, () => this.#exit())
     }
     poll()
   }
@@ -222,6 +226,6 @@ export class Lifetime {
     this.#service.runner.stop()
     this.#group?.close()
     this.#server.closeAllConnections()
-    process.exit(0)
+    this.#world.exit(0)
   }
 }

@@ -1,5 +1,6 @@
 /** Log lines in the two engines' layouts. */
 import type { Engine } from './settings.ts'
+import type { World } from './world.ts'
 
 export type Log = {
   readonly info: (source: string, message: string) => void
@@ -11,27 +12,31 @@ export type Log = {
 
 const two = (value: number): string => String(value).padStart(2, '0')
 
-export const stampOf = (engine: Engine): string => {
-  const now = new Date()
+export const stampOf = (engine: Engine, now: Date): string => {
   const day = `${two(now.getMonth() + 1)}-${two(now.getDate())}`
   const time = `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}`
   return engine === 'vllm' ? `${day} ${time}` : `${now.getFullYear()}-${day} ${time}`
 }
 
 /** vLLM writes to stdout with level and source, SGLang to stderr with time and rank. */
-export const engineLog = (engine: Engine, rank: string): Log => {
-  const stream = engine === 'vllm' ? process.stdout : process.stderr
+export const engineLog = (
+  engine: Engine,
+  rank: string,
+  { pid, clock, stdout, stderr }: Pick<World, 'pid' | 'clock' | 'stdout' | 'stderr'>,
+): Log => {
+  const print = engine === 'vllm' ? stdout : stderr
   const write = (level: string) => (source: string, message: string) => {
+    const stamp = stampOf(engine, new Date(clock.epochMs()))
     const line =
       engine === 'vllm'
-        ? `(${source} pid=${process.pid}) ${level} ${stampOf(engine)} [${rank}] ${message}`
-        : `[${stampOf(engine)}${rank === '' ? '' : ` ${rank}`}] ${message}`
-    stream.write(`${line}\n`)
+        ? `(${source} pid=${pid}) ${level} ${stamp} [${rank}] ${message}`
+        : `[${stamp}${rank === '' ? '' : ` ${rank}`}] ${message}`
+    print(`${line}\n`)
   }
   return {
     info: write('INFO'),
     warn: write('WARNING'),
     error: write('ERROR'),
-    plain: (line) => stream.write(`${line}\n`),
+    plain: (line) => print(`${line}\n`),
   }
 }

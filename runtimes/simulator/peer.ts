@@ -1,9 +1,11 @@
 /** One connection between two ranks: lines of JSON, heartbeats, and what a partition does to it. */
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { SimulatedClock } from './clock.ts'
 import { isRecord } from './rehearsal.ts'
 
 export type Line = Readonly<Record<string, unknown>>
 
+/** Real milliseconds. */
 const BEAT_MS = 1000
 /** Silence after which a peer counts as lost: a partition sends no FIN. */
 const SILENCE_MS = 10_000
@@ -13,10 +15,11 @@ const HELD_MAX = 64
 
 /** One connection with line framing and heartbeats. */
 export class Peer {
-  readonly #socket: Socket
-  readonly #beat: NodeJS.Timeout
+  readonly #socket: Duplex
+  readonly #clock: SimulatedClock
+  readonly #stopBeat: () => void
   #buffer = ''
-  #heardMs = performance.now()
+  #heardMs: number
   #gone = false
   #muted = false
   /** A close that a partition hides. */
@@ -25,16 +28,18 @@ export class Peer {
   onLine: (line: Line) => void = () => {}
   onGone: () => void = () => {}
 
-  constructor(socket: Socket, beat: () => Line) {
+  constructor(socket: Duplex, clock: SimulatedClock, beat: () => Line) {
     this.#socket = socket
-    socket.setEncoding('utf8').setNoDelay(true)
+    this.#clock = clock
+    this.#heardMs = clock.now()
+    socket.setEncoding('utf8')
     socket.on('data', (chunk) => this.#data(String(chunk)))
     socket.on('error', () => this.#lost())
     socket.on('close', () => this.#lost())
-    this.#beat = setInterval(() => {
+    this.#stopBeat = clock.every(BEAT_MS, () => {
       this.send(beat())
-      if (performance.now() - this.#heardMs > SILENCE_MS) this.#lost()
-    }, BEAT_MS)
+      if ((clock.now() - this.#heardMs) / clock.speed > SILENCE_MS) this.#lost()
+    })
   }
 
   send(line: Line): void {
@@ -71,14 +76,14 @@ export class Peer {
 
   close(): void {
     this.#gone = true
-    clearInterval(this.#beat)
+    this.#stopBeat()
     this.#socket.destroy()
   }
 
   /** Sends a last line and closes. */
   end(line: Line): void {
     this.#gone = true
-    clearInterval(this.#beat)
+    this.#stopBeat()
     this.#socket.end(`${JSON.stringify(line)}\n`)
   }
 
@@ -90,7 +95,7 @@ export class Peer {
   }
 
   #data(chunk: string): void {
-    this.#heardMs = performance.now()
+    this.#heardMs = this.#clock.now()
     this.#buffer += chunk
     if (this.#buffer.length > LINE_MAX) this.#lost()
     while (!this.#gone) {

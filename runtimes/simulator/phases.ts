@@ -38,6 +38,7 @@ export type Starting = {
   readonly reached: (memoryBytes: number) => void
   /** Waits for a simulated span of loading, longer where a fault slows the disk. */
   readonly load: (spanMs: number) => Promise<void>
+  readonly pid: number
 }
 
 export const announce = ({ settings, log, clock }: Starting): Promise<void> => {
@@ -186,16 +187,16 @@ export const captureGraphs = async ({ settings, clock, log, memory }: Starting):
 }
 
 /** The last lines before the first request. */
-export const opened = async ({ settings, log, clock }: Starting): Promise<void> => {
+export const opened = async ({ settings, log, clock, pid }: Starting): Promise<void> => {
   const url = `http://${settings.host}:${settings.port}`
   if (settings.engine === 'vllm') {
     log.info('APIServer', `Starting vLLM server on ${url}`)
-    log.plain(`INFO:     Started server process [${process.pid}]`)
+    log.plain(`INFO:     Started server process [${pid}]`)
     log.plain('INFO:     Waiting for application startup.')
     log.plain('INFO:     Application startup complete.')
     return
   }
-  log.plain(`INFO:     Started server process [${process.pid}]`)
+  log.plain(`INFO:     Started server process [${pid}]`)
   log.plain('INFO:     Application startup complete.')
   log.plain(`INFO:     Uvicorn running on ${url} (Press CTRL+C to quit)`)
   await clock.sleep(SPAN.server)

@@ -48,6 +48,7 @@ export const buildService = (
   parts: {
     readonly memory: Memory
     readonly faults: FaultSchedule
+    readonly stdout?: (text: string) => void
   },
 ): Service => {
   const { memory, faults } = parts
@@ -94,6 +95,7 @@ export const buildService = (
       settings.engine === 'vllm'
         ? vllmDialect(settings, fingerprint(settings))
         : sglangDialect(settings),
+    stdout: parts.stdout ?? (() => {}),
     script: script.lines,
     state: 'starting',
     inFlight: 0,

@@ -10,6 +10,8 @@ export type Gpu = {
   readonly count: number
   readonly rehearsal: Rehearsal
   readonly reading: Reading
+  /** When it was asked. */
+  readonly now: Date
 }
 
 /** Text of a field and its unit; `nounits` leaves the unit out. */
@@ -71,7 +73,7 @@ const reasonFields = (family: string): Readonly<Record<string, Field>> => {
 }
 
 export const FIELDS: Readonly<Record<string, Field>> = {
-  timestamp: text(() => stamp(new Date())),
+  timestamp: text(({ now }) => stamp(now)),
   driver_version: fixed(DRIVER_VERSION),
   count: text(({ count }) => String(count)),
   index: text(({ index }) => String(index)),
@@ -138,7 +140,7 @@ export const stamp = (now: Date): string =>
 
 /** What a running engine looks like under --query-compute-apps. */
 export const APP_FIELDS: Readonly<Record<string, Field>> = {
-  timestamp: text(() => stamp(new Date())),
+  timestamp: text(({ now }) => stamp(now)),
   gpu_name: text(({ rehearsal }) => rehearsal.gpuName),
   gpu_uuid: text(({ rehearsal, index }) => gpuUuid(rehearsal.node, index)),
   gpu_bus_id: text(busId),

@@ -1,7 +1,9 @@
 /** Options of nvidia-smi that Penstock and operators use; anything else is refused as it does. */
 
 import type { Rehearsal } from '../../src/core/runtime.ts'
-import { gpuUuid, readGpu } from './gpu.ts'
+import { SimulatedClock } from './clock.ts'
+import { gpuUuid, type Readable, readGpu } from './gpu.ts'
+import { gpuFiles } from './gpu-files.ts'
 import { readRehearsal } from './rehearsal.ts'
 import { APP_FIELDS, CUDA_VERSION, DRIVER_VERSION, FIELDS, type Gpu } from './smi-fields.ts'
 import { textLog, xmlLog } from './smi-log.ts'
@@ -101,13 +103,19 @@ const fieldsOf = (
   return { fields, apps }
 }
 
-const chosen = (rehearsal: Rehearsal, ids: readonly string[] | null): readonly Gpu[] => {
+const chosen = (
+  rehearsal: Rehearsal,
+  ids: readonly string[] | null,
+  around: Readable,
+): readonly Gpu[] => {
   const all = rehearsal.gpus
+  const now = new Date(around.clock.epochMs())
   const gpu = (index: number): Gpu => ({
     index,
     count: all.length,
     rehearsal,
-    reading: readGpu(rehearsal.node, index),
+    now,
+    reading: readGpu(around, rehearsal.node, index),
   })
   if (ids === null) return all.map(gpu)
   return ids.map((id) => {
@@ -121,8 +129,12 @@ const chosen = (rehearsal: Rehearsal, ids: readonly string[] | null): readonly G
  * NVML fails for the whole machine whatever is asked (255: "other error", nvidia-smi(1)); a GPU
  * that fell off the bus (XID 79) takes along every call that would show it (15).
  */
-const refuseLost = (gpus: readonly Gpu[], { gpus: all, node }: Rehearsal): void => {
-  if (all.some((index) => readGpu(node, index).failure === 'nvml')) {
+const refuseLost = (
+  gpus: readonly Gpu[],
+  { gpus: all, node }: Rehearsal,
+  around: Readable,
+): void => {
+  if (all.some((index) => readGpu(around, node, index).failure === 'nvml')) {
     throw new Refused(255, 'Failed to initialize NVML: Unknown Error')
   }
   const lost = gpus.find(({ reading }) => reading.failure === 'lost')
@@ -135,9 +147,10 @@ const refuseLost = (gpus: readonly Gpu[], { gpus: all, node }: Rehearsal): void 
 }
 
 /** One reading as text. */
-const report = (read: Options, rehearsal: Rehearsal): string => {
-  const gpus = chosen(rehearsal, read.ids)
-  refuseLost(gpus, rehearsal)
+const report = (read: Options, rehearsal: Rehearsal, around: Readable): string => {
+  const gpus = chosen(rehearsal, read.ids, around)
+  const now = new Date(around.clock.epochMs())
+  refuseLost(gpus, rehearsal, around)
   if (read.list) {
     return lines(
       gpus.map(({ index }) => {
@@ -147,8 +160,8 @@ const report = (read: Options, rehearsal: Rehearsal): string => {
     )
   }
   if (read.query !== null) return csv(read, gpus)
-  if (read.verbose) return read.xml ? xmlLog(gpus, new Date()) : textLog(gpus, new Date())
-  return table(gpus)
+  if (read.verbose) return read.xml ? xmlLog(gpus, now) : textLog(gpus, now)
+  return table(gpus, now)
 }
 
 const lines = (all: readonly string[]): string => all.map((line) => `${line}\n`).join('')
@@ -183,7 +196,7 @@ const header = (read: Options): string => {
 
 const plain = (gpu: Gpu, field: string): string => FIELDS[field]?.read(gpu) ?? ''
 
-const table = (gpus: readonly Gpu[]): string => {
+const table = (gpus: readonly Gpu[], now: Date): string => {
   const rule = `+${'-'.repeat(89)}+`
   const row = (text: string) => `| ${text.padEnd(87)} |`
   const of = (gpu: Gpu): string =>
@@ -193,7 +206,7 @@ const table = (gpus: readonly Gpu[]): string => {
     `${plain(gpu, 'memory.used')}MiB / ${plain(gpu, 'memory.total')}MiB  ` +
     `${plain(gpu, 'utilization.gpu')}%`
   return lines([
-    `${new Date().toUTCString()}   (rehearsal)`,
+    `${now.toUTCString()}   (rehearsal)`,
     rule,
     row(
       `NVIDIA-SMI ${DRIVER_VERSION}    Driver Version: ${DRIVER_VERSION}    ` +
@@ -203,6 +216,20 @@ const table = (gpus: readonly Gpu[]): string => {
     ...gpus.map((gpu) => row(of(gpu))),
     rule,
   ])
+}
+
+/** What one call prints, and its exit code; `-l` is the caller's affair. */
+export const nvidiaSmi = (
+  argv: readonly string[],
+  rehearsal: Rehearsal,
+  around: Readable,
+): { readonly text: string; readonly code: number } => {
+  try {
+    const read = options(argv)
+    return { text: header(read) + report(read, rehearsal, around), code: 0 }
+  } catch (error) {
+    return refusal(error)
+  }
 }
 
 /** Prints once, or again and again with -l; ends the process on a refusal. */
@@ -217,12 +244,13 @@ export const runNvidiaSmi = async (
     if (!rehearsed.ok) throw new Refused(9, `NVIDIA-SMI has failed: ${rehearsed.message}`)
     const { rehearsal } = rehearsed
     if (rehearsal.gpus.length === 0) throw new Refused(6, 'No devices were found')
-    process.stdout.write(header(read) + report(read, rehearsal))
+    const around = { gpus: gpuFiles, clock: new SimulatedClock(1) }
+    process.stdout.write(header(read) + report(read, rehearsal, around))
     const { everyMs } = read
     if (everyMs === null) return
     const timer = setInterval(() => {
       try {
-        process.stdout.write(report(read, rehearsal))
+        process.stdout.write(report(read, rehearsal, around))
       } catch (error) {
         clearInterval(timer)
         refused(error)
@@ -233,8 +261,13 @@ export const runNvidiaSmi = async (
   }
 }
 
-const refused = (error: unknown): void => {
+const refusal = (error: unknown): { readonly text: string; readonly code: number } => {
   if (!(error instanceof Refused)) throw error
-  process.stdout.write(`${error.message}\n`)
-  process.exitCode = error.code
+  return { text: `${error.message}\n`, code: error.code }
+}
+
+const refused = (error: unknown): void => {
+  const { text, code } = refusal(error)
+  process.stdout.write(text)
+  process.exitCode = code
 }

@@ -12,6 +12,8 @@ const REBOOT_MS = 600_000
 const SLICE_MS = 5000
 
 type Hooks = {
+  /** The process ends at once. */
+  readonly exit: (code: number) => void
   /** The readings changed. */
   readonly publish: () => void
   /** The GPU is gone: the process is to die as the engine does. */
@@ -80,7 +82,7 @@ export class RankFaults {
   #look(): void {
     const now = this.#clock.now()
     const exit = this.#faults.active('exit', now)
-    if (exit !== null) process.exit(exit.code)
+    if (exit !== null) this.#hooks?.exit(exit.code)
     this.#keepLook(now)
     const xid = this.#faults.active('xid', now)
     const struck = xid !== null && this.#xid === null

@@ -134,15 +134,15 @@ export const engineServer = (service: Service): Server => {
   const takesResponses = table['POST /v1/responses'] !== undefined
   const paths = new Set(Object.keys(table).map((key) => key.split(' ')[1]))
   const server = createServer({ ServerResponse: EngineResponse }, (request, response) => {
-    const began = performance.now()
+    const began = service.clock.now()
     const method = request.method ?? 'GET'
     const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
     const handler =
       table[`${method} ${path}`] ?? (takesResponses ? ofResponse(method, path) : undefined)
     response.setHeader('server', 'uvicorn')
-    logAccess(settings, request, response)
+    logAccess(service, request, response)
     response.once('close', () => {
-      const seconds = ((performance.now() - began) / 1000) * service.clock.speed
+      const seconds = (service.clock.now() - began) / 1000
       const route = handler === undefined ? 'none' : routeOf(path)
       service.metrics.http({ route, method, status: response.statusCode, seconds })
     })
