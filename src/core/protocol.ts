@@ -51,7 +51,10 @@ export type Protocol = {
   readonly keeps: boolean
   /** What a model must be for the engine to have it. */
   readonly task: Task
-  /** The engine's own path, where it has one; an engine not named is asked under `path`. */
+  /**
+   * The engine's own path; null: it has none; not named: `path`. `external` is a service that we do
+   * not run, which has all its paths under /v1.
+   */
   readonly engines: Readonly<Record<string, string | null>>
 }
 
@@ -173,14 +176,14 @@ export const PROTOCOLS: readonly Protocol[] = [
   { ...counted('/v1/messages/count_tokens'), errors: 'anthropic', task: 'generate' },
   pooled('/v1/embeddings'),
   pooled('/v1/rerank'),
-  pooled('/rerank', { sglang: '/v1/rerank' }),
-  pooled('/v2/rerank', { sglang: null }),
+  pooled('/rerank', { sglang: '/v1/rerank', external: '/v1/rerank' }),
+  pooled('/v2/rerank', { sglang: null, external: null }),
   pooled('/v1/score'),
-  pooled('/score', { sglang: '/v1/score' }),
+  pooled('/score', { sglang: '/v1/score', external: '/v1/score' }),
   counted('/v1/tokenize', { vllm: '/tokenize' }),
-  counted('/tokenize'),
+  counted('/tokenize', { external: '/v1/tokenize' }),
   counted('/v1/detokenize', { vllm: '/detokenize' }),
-  counted('/detokenize'),
+  counted('/detokenize', { external: '/v1/detokenize' }),
   heard('/v1/audio/transcriptions'),
   heard('/v1/audio/translations'),
   stored('/v1/responses/:id', 'GET'),
@@ -194,14 +197,19 @@ export const enginePath = ({ path, engines }: Protocol, engine: string): string 
   return own === undefined ? path : own
 }
 
-/** Paths to try instead, for a model that this engine cannot ask there. */
-export const pathsOf = (engine: string, task: Task): readonly string[] =>
-  PROTOCOLS.filter(
-    (protocol) =>
-      protocol.body !== 'none' &&
-      (protocol.task === task || protocol.task === 'any') &&
-      enginePath(protocol, engine) !== null,
-  ).map(({ path }) => path)
+/** For a caller who asked a model at a path that its engine does not have for it. */
+export const notOffered = (protocol: Protocol, model: string, engine: string): string => {
+  const { path, task } = protocol
+  const others = PROTOCOLS.filter(
+    (other) =>
+      other.body !== 'none' &&
+      other.task !== 'any' &&
+      (other.task === 'generate') !== (task === 'generate') &&
+      enginePath(other, engine) !== null,
+  ).map((other) => other.path)
+  const instead = task === 'any' ? '' : `; its kind is asked at ${others.join(', ')}`
+  return `the model '${model}' (${engine}) has no ${path}${instead}`
+}
 
 /** In whose shape a path speaks, also one that we do not have. */
 export const dialectAt = (path: string): ErrorDialect =>

@@ -9,6 +9,7 @@ import { adjusted } from './adjust.ts'
 import { chooseTarget, tiesOf } from './choose.ts'
 import { type Fallen, fallBack, tokensAtMost } from './fallback.ts'
 import { Exchange } from './forward.ts'
+import { offered } from './offer.ts'
 import { prepare } from './prepare.ts'
 import { RateLimited } from './rate-limited.ts'
 import { type Asker, type ReserveAsk, reserve } from './reserve.ts'
@@ -42,7 +43,9 @@ export const startChat = async (start: ChatStart): Promise<void> => {
     throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
-  const asked = state.table.route(read.model, key, asker.headers)
+  const { protocol } = ticket
+  const named = state.table.route(read.model, key, asker.headers)
+  const asked = offered(named, protocol, read.model)
   ticket.asked = asked
   const consumer = state.table.consumer(key.consumer)
   const { body, ask } = adjusted(ticket, { body: start.body, ask: read, route: asked, consumer })
@@ -59,11 +62,10 @@ export const startChat = async (start: ChatStart): Promise<void> => {
     route,
     res,
     caller,
-    path: ticket.path,
     headers: upstreamHeaders(asker.headers, ticket.id),
     stream: ask.stream,
     asker,
-    prepare: (other) => prepare(body, ask, other),
+    prepare: (other) => prepare({ protocol, body, ask }, other),
   }).begin(target)
 }
 

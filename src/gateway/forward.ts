@@ -22,6 +22,7 @@ import type { Running } from './running.ts'
 import type { GatewayState } from './state.ts'
 import { StreamAnswer } from './stream.ts'
 import type { Finish, Ticket } from './ticket.ts'
+import { upstreamOf } from './upstream.ts'
 import { WholeAnswer } from './whole.ts'
 
 /** A client that has not read for this long, with unsent bytes waiting, is dropped. */
@@ -47,8 +48,6 @@ export type ExchangeStart = {
   readonly from: GatewayRoute
   readonly res: ServerResponse
   readonly caller: Caller
-  /** Fixed by our route table; nothing a request brings is in it. */
-  readonly path: string
   readonly headers: string[]
   readonly stream: boolean
   readonly asker: Asker
@@ -68,6 +67,8 @@ export class Exchange implements Line, Running, AttemptListener {
   readonly #state: GatewayState
   readonly #start: Omit<ExchangeStart, 'prepare'>
   #answer: Answer
+  /** Fixed by the table of paths; nothing a request brings is in it. */
+  #path: string
   /** What the replica is sent; null: nobody else can be asked any more. */
   #body: Uint8Array | null
   #prepare: ExchangeStart['prepare'] | null
@@ -96,7 +97,8 @@ export class Exchange implements Line, Running, AttemptListener {
     const { prepare, ...rest } = start
     this.#start = rest
     this.#prepare = prepare
-    const { body, strip } = prepare(start.route)
+    const { path, body, strip } = prepare(start.route)
+    this.#path = path
     this.#body = body
     this.strip = strip
     this.#answer = start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
@@ -213,8 +215,9 @@ export class Exchange implements Line, Running, AttemptListener {
     this.ticket.take(target)
     this.#touch()
     if (this.#clientBlocked) attempt.pause()
-    const { path, headers } = upstreamOf(target, this.#start)
-    const ask = { path, method: 'POST' as const, headers, body: this.#body }
+    const { headers } = this.#start
+    const upstream = upstreamOf(target, { path: this.#path, headers })
+    const ask = { ...upstream, method: 'POST' as const, body: this.#body }
     this.#state.pools.of(target.url).dispatch(ask, attempt)
   }
 
@@ -271,6 +274,7 @@ export class Exchange implements Line, Running, AttemptListener {
   #startOver(): void {
     this.#attempt?.letGo()
     const prepared = this.#prepare?.(this.route)
+    this.#path = prepared?.path ?? this.#path
     this.#body = prepared?.body ?? null
     this.strip = prepared?.strip ?? null
     this.#answer = this.#start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
@@ -379,15 +383,3 @@ const seconds = (ms: number): string => `${Math.round(ms / 100) / 10} s`
 
 const renameFor = ({ asked, protocol }: Ticket, route: GatewayRoute): Rename | null =>
   protocol.reasoningField && asked !== null ? reasoningRename(asked.engine, route.engine) : null
-
-type Upstream = Pick<ExchangeStart, 'path' | 'headers'>
-
-/** A backend has our paths under its own, and our key with it, never the client's. */
-const upstreamOf = ({ backend }: Target, { path, headers }: Upstream): Upstream => {
-  if (backend === undefined) return { path, headers }
-  const { basePath, authorization } = backend
-  return {
-    path: basePath + path.slice('/v1'.length),
-    headers: authorization === null ? headers : [...headers, 'authorization', authorization],
-  }
-}

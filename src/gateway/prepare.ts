@@ -1,32 +1,38 @@
 /** The request as one route's engine gets it. Asked again for each other route that is tried. */
-import { type Ask, splice } from '../core/body.ts'
+import { type Ask, applyEdits } from '../core/body.ts'
+import { enginePath, type Protocol } from '../core/protocol.ts'
 import type { GatewayRoute } from '../core/snapshot.ts'
-import { type Edit, UsageStrip, usageEdit } from '../core/usage-strip.ts'
+import { UsageStrip, usageEdit } from '../core/usage-strip.ts'
 
 export type Prepared = {
+  /** The engine's own path. */
+  readonly path: string
   readonly body: Uint8Array
   /** Takes out the usage that only we asked for; null: nothing to take out. */
   readonly strip: UsageStrip | null
 }
 
-/** The engine's own name of the model, and our wish for usage. */
-export const prepare = (body: Uint8Array, ask: Ask, route: GatewayRoute): Prepared => {
+export type Request = {
+  readonly protocol: Protocol
+  readonly body: Uint8Array
+  readonly ask: Ask
+}
+
+/** The engine's own path, its own name of the model, and our wish for usage. */
+export const prepare = ({ protocol, body, ask }: Request, route: GatewayRoute): Prepared => {
   // A service that we do not run may know only OpenAI's own options.
   const how = { start: ask.start, continuous: route.models === undefined }
   const usage = ask.stream && needsUsage(route) ? usageEdit(body, ask.usage, how) : null
-  const name = Buffer.from(JSON.stringify(route.servedModel))
-  const model = route.servedModel === ask.model ? null : { range: ask.modelRange, insert: name }
-  const edits = [model, usage]
-    .filter((edit) => edit !== null)
-    .toSorted((a, b) => b.range.start - a.range.start)
-  // From the end, so that the places of the earlier ones stay right.
-  const result = edits.reduce(
-    (bytes, { range, insert }: Edit) => splice(bytes, range, insert),
-    body,
-  )
+  const { servedModel, engine } = route
+  const name = Buffer.from(protocol.body === 'form' ? servedModel : JSON.stringify(servedModel))
+  const model = servedModel === ask.model ? null : { range: ask.modelRange, insert: name }
+  const edits = [model, usage].filter((edit) => edit !== null)
+  const result = edits.length === 0 ? body : applyEdits(body, edits)
   return {
+    // Whoever lacks the path was not chosen (offer.ts).
+    path: enginePath(protocol, engine) ?? protocol.path,
     body: ask.start === 0 ? result : result.subarray(ask.start),
-    strip: usage === null ? null : new UsageStrip(route.engine, ask.usage.last),
+    strip: usage === null ? null : new UsageStrip(engine, ask.usage.last),
   }
 }
 

@@ -8,6 +8,7 @@ import { renamed } from '../core/reasoning.ts'
 import { ABORTED, type Ending, endingOfBody } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
+import { isBareNotFound, noSuchPath } from './offer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
 import { type Backoff, backoffOf } from './retry-after.ts'
 
@@ -57,10 +58,7 @@ export class WholeAnswer implements Answer {
   end(): void {
     const { res } = this.#line
     if (this.#status !== 200) {
-      const error = engineError(this.#status, this.#body().toString())
-      const backend = this.#line.ticket.target?.backend?.name
-      const refused = backend === undefined ? null : keyRefused(backend, this.#status)
-      this.#line.fail(refused ?? failureOfEngine(error, this.#backoff))
+      this.#line.fail(this.#refusal(this.#body().toString()))
       return
     }
     if (this.#flowing) {
@@ -106,6 +104,17 @@ export class WholeAnswer implements Answer {
 
   ending(): Ending {
     return NO_ENDING
+  }
+
+  #refusal(text: string): Failure {
+    const { ticket, route } = this.#line
+    const backend = ticket.target?.backend?.name
+    const key = backend === undefined ? null : keyRefused(backend, this.#status)
+    if (key !== null) return key
+    if (!isBareNotFound(this.#status, text)) {
+      return failureOfEngine(engineError(this.#status, text), this.#backoff)
+    }
+    return failureOf(noSuchPath(ticket.protocol, ticket.ask?.model ?? route.model, route.engine))
   }
 
   #flow(): void {

@@ -1,0 +1,30 @@
+/** Which of a route's engines have the path that was asked, and the word for those that do not. */
+import { enginePath, notOffered, type Protocol } from '../core/protocol.ts'
+import type { GatewayRoute } from '../core/snapshot.ts'
+import { PenstockError } from '../errors.ts'
+
+/** The route with those in its place who have the path, too. Throws not_found with what it has. */
+export const offered = (route: GatewayRoute, protocol: Protocol, model: string): GatewayRoute => {
+  if (!has(route, protocol)) throw noSuchPath(protocol, model, route.engine)
+  const { standIn, fallback, ...rest } = route
+  const routes = fallback?.routes.filter((other) => has(other, protocol)) ?? []
+  const stands = standIn !== undefined && has(standIn.route, protocol)
+  if (stands === (standIn !== undefined) && routes.length === (fallback?.routes.length ?? 0)) {
+    return route
+  }
+  return {
+    ...rest,
+    ...(stands ? { standIn } : {}),
+    ...(fallback === undefined ? {} : { fallback: { ...fallback, routes } }),
+  }
+}
+
+export const noSuchPath = (protocol: Protocol, model: string, engine: string): PenstockError =>
+  new PenstockError('not_found', notOffered(protocol, model, engine), { param: 'model' })
+
+const has = ({ engine }: GatewayRoute, protocol: Protocol): boolean =>
+  enginePath(protocol, engine) !== null
+
+/** How a FastAPI application says that it has no such path; models differ in what they have. */
+export const isBareNotFound = (status: number, text: string): boolean =>
+  status === 404 && /^\s*\{\s*"detail"\s*:\s*"Not Found"\s*\}\s*$/.test(text)
