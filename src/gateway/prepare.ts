@@ -22,7 +22,7 @@ export type Request = {
 export const prepare = ({ protocol, body, ask }: Request, route: GatewayRoute): Prepared => {
   // A service that we do not run may know only OpenAI's own options.
   const how = { start: ask.start, continuous: route.models === undefined }
-  const usage = ask.stream && needsUsage(route) ? usageEdit(body, ask.usage, how) : null
+  const usage = ask.stream ? usageEdit(body, ask.usage, how) : null
   const { servedModel, engine } = route
   const name = Buffer.from(protocol.body === 'form' ? servedModel : JSON.stringify(servedModel))
   const model = servedModel === ask.model ? null : { range: ask.modelRange, insert: name }
@@ -35,10 +35,6 @@ export const prepare = ({ protocol, body, ask }: Request, route: GatewayRoute): 
     strip: usage === null ? null : new UsageStrip(engine, ask.usage.last),
   }
 }
-
-/** A limit is settled with it, and an answer that is continued says how much of it there was. */
-const needsUsage = (route: GatewayRoute): boolean =>
-  (route.limits !== undefined && route.limits.length > 0) || mayContinue(route)
 
 /** Another of our own replicas could go on with an answer that one leaves unfinished. */
 export const mayContinue = ({ policy, targets }: GatewayRoute): boolean =>

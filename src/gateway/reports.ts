@@ -1,9 +1,12 @@
 /** Finished requests on their way to the main thread: in batches, and never without bound. */
 import type { FinishedRequest } from '../core/snapshot.ts'
 
-/** A batch goes when it is this full or this old: one message for many requests. */
+/**
+ * A batch goes when it is this full or this old: one message for many requests. A kill may cost
+ * what ended in the last 250 ms: the rest is for the main thread and the disk.
+ */
 const BATCH_SIZE = 500
-export const BATCH_AGE_MS = 250
+export const BATCH_AGE_MS = 100
 /** Sent but not yet taken: when the main thread stalls for so long, reports are dropped. */
 const OUTSTANDING_MAX = 50_000
 

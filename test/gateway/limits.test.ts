@@ -123,7 +123,7 @@ test('a stream is charged by the usage that only the gateway asked for', async (
     { route: { limits: limits({ per: 'consumer', tokensPerDay: 10_000 }) } },
   )
   const bare = [chunk(''), chunk('a'), chunk('b', 'stop'), DONE].join('')
-  const response = await post(url, chatBody({ stream: true }))
+  const response = await post(url, chatBody({ stream: true, stream_options: undefined }))
   expect(response.headers.get('x-ratelimit-limit-tokens')).toBe('10000')
   expect(await response.text()).toBe(bare)
   expect(engine.seen[0]?.body.toString()).toContain(

@@ -90,8 +90,16 @@ export const until = async (name: string, met: () => boolean, deadlineMs = 20_00
   }
 }
 
+/** Who asks for a stream asks for all of its usage: then the gateway has nothing to take out. */
+const ALL_USAGE = { stream_options: { include_usage: true, continuous_usage_stats: true } }
+
 export const chatBody = (more: Readonly<Record<string, unknown>> = {}): string =>
-  JSON.stringify({ model: 'qwq-32b', messages: [{ role: 'user', content: 'hello' }], ...more })
+  JSON.stringify({
+    model: 'qwq-32b',
+    messages: [{ role: 'user', content: 'hello' }],
+    ...(more.stream === true ? ALL_USAGE : {}),
+    ...more,
+  })
 
 export const post = (
   url: string,
