@@ -2,18 +2,20 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { readAsk } from '../core/body.ts'
 import { splitOf } from '../core/routing.ts'
-import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import type { GatewayRoute, SpillCause, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
 import { PenstockError } from '../errors.ts'
 import { adjusted } from './adjust.ts'
-import { chooseTarget, tiesOf } from './choose.ts'
+import { tiesOf } from './choose.ts'
 import { type Fallen, fallBack, tokensAtMost } from './fallback.ts'
 import { Exchange } from './forward.ts'
+import { enterQueue, type PlaceAsk } from './place.ts'
 import { offered } from './offer.ts'
 import { prepare } from './prepare.ts'
 import { RateLimited } from './rate-limited.ts'
-import { type Asker, type ReserveAsk, reserve } from './reserve.ts'
+import { type Asker, reserve } from './reserve.ts'
 import type { Caller } from './respond.ts'
+import { Saturated } from './saturated.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
 
@@ -54,7 +56,9 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   const ties = tiesOf(asked, { body, ask, asker, keyId: key.id })
   ticket.affinity = ties
   const share = splitOf(asked, { sessionHash: ties.conversation, random: Math.random() })
-  const { from, route, target } = await admitted(state, share, { ticket, ask, key, asker })
+  const place = await admitted(state, share, { ticket, ask, key, asker, res })
+  if (place === null) return
+  const { from, route, target } = place
   new Exchange({
     state,
     ticket,
@@ -69,7 +73,10 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   }).begin(target)
 }
 
-type Admission = Omit<ReserveAsk, 'route'>
+type Admission = PlaceAsk
+
+const NOTHING = { prompt: 0, completion: 0 }
+
 /** `from`: the route that was chosen, of which `route` may be a fallback. */
 type Admitted = {
   readonly from: GatewayRoute
@@ -79,13 +86,14 @@ type Admitted = {
 
 /**
  * Who answers, with its limits charged: the route that was asked for, or its stand-in, which may
- * also take what the route's token limits refuse. A stand-in's answer counts on its own limits.
+ * also take what the route's token limits or its full queue refuse. A stand-in's answer counts on
+ * its own limits. Null: the client left while it waited.
  */
 const admitted = async (
   state: GatewayState,
   asked: GatewayRoute,
   admission: Admission,
-): Promise<Admitted> => {
+): Promise<Admitted | null> => {
   const { ticket, asker } = admission
   const deny = asker.headers['x-penstock-spillover'] === 'deny'
   const tokens = tokensAtMost(ticket)
@@ -93,45 +101,60 @@ const admitted = async (
   try {
     return await settleOn(state, admission, choice)
   } catch (error) {
-    if (!(error instanceof RateLimited) || error.type !== 'tokens') throw error
-    const other = choice.cause === null ? standInFor(asked, 'tokens', { deny, tokens }) : null
-    if (other === null) throw error
-    return standInOr(error, () =>
-      settleOn(state, admission, { route: other.route, cause: 'tokens' }),
-    )
+    const refused = error instanceof RateLimited || error instanceof Saturated ? error : null
+    if (refused === null || choice.cause !== null) throw error
+    // What was reserved for a place that never came.
+    ticket.reservation?.settle(NOTHING)
+    ticket.reservation = null
+    for (const cause of spillCauses(refused)) {
+      const other = standInFor(asked, cause, { deny, tokens })
+      if (other === null) continue
+      return standInOr(refused, () => settleOn(state, admission, { route: other.route, cause }))
+    }
+    throw error
   }
+}
+
+/** Whoever is late for lack of room may go where there is room. */
+const spillCauses = (refused: RateLimited | Saturated): readonly SpillCause[] => {
+  if (refused instanceof RateLimited) return refused.type === 'tokens' ? ['tokens'] : []
+  return refused.spill === 'latency' ? ['latency', 'saturation'] : ['saturation']
 }
 
 /** A caller hears of the limit on what he asked for, not of one on a model he never named. */
 const standInOr = async (
-  refused: RateLimited,
-  admit: () => Promise<Admitted>,
-): Promise<Admitted> => {
+  refused: RateLimited | Saturated,
+  admit: () => Promise<Admitted | null>,
+): Promise<Admitted | null> => {
   try {
     return await admit()
   } catch (error) {
-    throw error instanceof RateLimited ? refused : error
+    throw error instanceof RateLimited || error instanceof Saturated ? refused : error
   }
 }
 
-/** Chooses the replica before anything is charged. */
+/** Nobody is charged or waits when no replica is ready. */
 const settleOn = async (
   state: GatewayState,
   admission: Admission,
   { route, cause }: Choice,
-): Promise<Admitted> => {
+): Promise<Admitted | null> => {
   const { ticket } = admission
   ticket.route = route
   ticket.spillover = cause
-  const target = chooseTarget(state, { route, affinity: ticket.affinity })
-  if (target === null) return { from: route, ...(await fallenBack(state, admission, route)) }
+  if (!state.breakers.usable(route.targets).some(isReady)) {
+    return { from: route, ...(await fallenBack(state, admission, route)) }
+  }
   // Limits in shared memory answer at once; those that several gateways share are waited for.
   const reserving = reserve(state, { ...admission, route })
   if (reserving !== undefined) await reserving
-  return { from: route, route, target }
+  const target = await enterQueue(state, admission, route)
+  return target === null ? null : { from: route, route, target }
 }
 
 const refusedParam = (param: string | null) => (param === null ? {} : { param })
+
+const isReady = ({ state }: Target): boolean => state === 'ready'
 
 /** Nobody is ready: another route answers, or the caller hears why none does. */
 const fallenBack = async (
