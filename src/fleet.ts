@@ -74,6 +74,8 @@ export class Fleet {
   readonly facts = new Map<string, NodeFacts>()
   readonly signals = new Map<ReplicaId, Map<EngineSignal, SignalReading>>()
   readonly rates = new Map<ReplicaId, Rates>()
+  /** Requests that an engine threw back into its queue between its last two readings. */
+  readonly preemptions = new Map<ReplicaId, number>()
   readonly gpus = new Map<string, Map<number, GpuReading>>()
   plan: Plan = { deployments: [], actions: [], unchanged: [] }
   generation = 0
@@ -219,6 +221,7 @@ export class Fleet {
       record.phases.clear()
       this.signals.delete(record.id)
       this.rates.delete(record.id)
+      this.preemptions.delete(record.id)
     }
   }
 
@@ -226,6 +229,7 @@ export class Fleet {
     this.replicas.delete(id)
     this.signals.delete(id)
     this.rates.delete(id)
+    this.preemptions.delete(id)
     this.changed()
   }
 
@@ -245,6 +249,11 @@ export class Fleet {
   ): void {
     if (!this.replicas.has(id)) return
     const signals = this.signals.get(id) ?? new Map<EngineSignal, SignalReading>()
+    const [before, now] = [signals.get('preemptionsTotal')?.value, readings.preemptionsTotal]
+    // A counter that went back is an engine that started anew.
+    if (before !== undefined && now !== undefined) {
+      this.preemptions.set(id, now >= before ? now - before : now)
+    }
     for (const signal of SIGNALS) {
       const value = readings[signal]
       if (value !== undefined) signals.set(signal, { value, readAtMs })

@@ -167,7 +167,10 @@ const fallback = (ask: SnapshotAsk, route: Route): { fallback?: Fallback } => {
   return routes.length === 0 ? {} : { fallback: { on, routes } }
 }
 
-const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly Target[] => {
+const target = (
+  { fleet, deployments, nowMs }: SnapshotAsk,
+  record: ReplicaRecord,
+): readonly Target[] => {
   if (record.state !== 'ready' && record.state !== 'draining') return []
   const signal = (name: EngineSignal): number | null => {
     const reading = fleet.signals.get(record.id)?.get(name)
@@ -185,6 +188,9 @@ const target = ({ fleet, nowMs }: SnapshotAsk, record: ReplicaRecord): readonly 
       requestsWaiting: signal('requestsWaiting'),
       kvCacheUsageRatio: signal('kvCacheUsageRatio'),
       kvCapacityTokens: signal('kvCapacityTokens'),
+      maxRunning: deployments.find(({ name }) => name === record.deployment)?.maxRunning ?? null,
+      preemptions: fleet.preemptions.get(record.id) ?? null,
+      promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,
       promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,
       ...(read === undefined ? {} : { readAtMs: read }),
       ...(record.state === 'ready' ? { readySinceMs: record.sinceMs } : {}),
