@@ -79,6 +79,10 @@ const run = async (client: OpenAI, call: Call, running: Running): Promise<string
     }
     case 'stream':
       return streamed(client, call, running)
+    case 'respond':
+      return (await client.responses.create({ model, input: 'hello' })).output_text
+    case 'response stream':
+      return responded(client, model, running)
     case 'model':
       return (await client.models.retrieve(model)).id
     case 'models':
@@ -100,6 +104,14 @@ const streamed = async (client: OpenAI, call: Call, { notes }: Running): Promise
     notes.text += piece.choices[0]?.delta.content ?? ''
     pieces += 1
     if (pieces === call.stopAfter) stream.controller.abort()
+  }
+  return notes.text
+}
+
+const responded = async (client: OpenAI, model: string, { notes }: Running): Promise<string> => {
+  const stream = await client.responses.create({ model, input: 'hello', stream: true })
+  for await (const event of stream) {
+    if (event.type === 'response.output_text.delta') notes.text += event.delta
   }
   return notes.text
 }

@@ -3,8 +3,19 @@ import { z } from 'zod'
 
 /** Plain data: the Python side reads it as JSON. */
 export type Call = {
-  /** `chat` and `stream` are chat.completions.create; `get` and `post` any other path. */
-  readonly do: 'chat' | 'stream' | 'model' | 'models' | 'get' | 'post'
+  /**
+   * `chat` and `stream` are chat.completions.create, `respond` and `response stream` are
+   * responses.create, `model` and `models` look at models; `get` and `post` any path.
+   */
+  readonly do:
+    | 'chat'
+    | 'stream'
+    | 'respond'
+    | 'response stream'
+    | 'model'
+    | 'models'
+    | 'get'
+    | 'post'
   /** Null: no Authorization header at all. */
   readonly key: string | null
   readonly model: string

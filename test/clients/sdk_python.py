@@ -80,6 +80,13 @@ def run(client: OpenAI, call: dict, notes: Notes) -> str:
         return answer.choices[0].message.content or ""
     if kind == "stream":
         return streamed(client, call, notes)
+    if kind == "respond":
+        return client.responses.create(model=model, input="hello").output_text
+    if kind == "response stream":
+        for event in client.responses.create(model=model, input="hello", stream=True):
+            if event.type == "response.output_text.delta":
+                notes.text += event.delta
+        return notes.text
     if kind == "model":
         return client.models.retrieve(model).id
     if kind == "models":
