@@ -188,15 +188,17 @@ const target = (
       requestsWaiting: signal('requestsWaiting'),
       kvCacheUsageRatio: signal('kvCacheUsageRatio'),
       kvCapacityTokens: signal('kvCapacityTokens'),
-      maxRunning: deployments.find(({ name }) => name === record.deployment)?.maxRunning ?? null,
+      maxRunning: maxRunningOf(deployments, record.deployment),
       preemptions: fleet.preemptions.get(record.id) ?? null,
-      promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,
       promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,
       ...(read === undefined ? {} : { readAtMs: read }),
       ...(record.state === 'ready' ? { readySinceMs: record.sinceMs } : {}),
     },
   ]
 }
+
+const maxRunningOf = (deployments: readonly Deployment[], wanted: string): number | null =>
+  deployments.find(({ name }) => name === wanted)?.maxRunning ?? null
 
 /** For a caller who gets a 503: what is going on, as far as it is his business. */
 const why = (deployment: Deployment, records: readonly ReplicaRecord[]): string => {
