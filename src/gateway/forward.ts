@@ -14,7 +14,7 @@ import type { Answer, Line } from './answer.ts'
 import { Attempt, type AttemptListener } from './attempt.ts'
 import { chooseTarget } from './choose.ts'
 import { type Fallen, fallBack } from './fallback.ts'
-import { diedAfterReuse } from './pools.ts'
+import { diedAfterReuse, notConnected } from './pools.ts'
 import type { Prepared } from './prepare.ts'
 import type { Asker } from './reserve.ts'
 import { type Caller, type Failure, failureOf } from './respond.ts'
@@ -29,15 +29,6 @@ import { WholeAnswer } from './whole.ts'
 const CLIENT_STALL_MS = 60_000
 /** So is one with more than this waiting: twice the largest that is ever written at once. */
 const CLIENT_BYTES_MAX = 32 * 1024 * 1024
-const CONNECT_CODES = new Set([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EHOSTDOWN',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-])
 const UNREACHABLE: Blame = { kind: 'unreachable', status: null }
 
 export type ExchangeStart = {
@@ -201,9 +192,7 @@ export class Exchange implements Line, Running, AttemptListener {
       return
     }
     const failure = failureOf(this.#errorOf(error))
-    if (this.#attempt?.headSeen === false && CONNECT_CODES.has(codeOf(error))) {
-      this.fail({ ...failure, blame: UNREACHABLE })
-    } else this.fail(failure)
+    this.fail(notConnected(error) ? { ...failure, blame: UNREACHABLE } : failure)
   }
 
   #send(target: Target): void {
@@ -332,7 +321,7 @@ export class Exchange implements Line, Running, AttemptListener {
     const code = codeOf(error)
     // The code without the message: callers need not learn the replica's address.
     const what = code === '' ? error.message : code
-    if (CONNECT_CODES.has(code)) {
+    if (notConnected(error)) {
       return new PenstockError('upstream_error', this.#at(`cannot be reached: ${what}`))
     }
     if (this.#answering && this.#start.stream) {

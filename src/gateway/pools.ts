@@ -18,11 +18,19 @@ const reusedErrors = new WeakSet<Error>()
  */
 export const diedAfterReuse = (error: Error): boolean => reusedErrors.has(error)
 
+/** Connections that never came to be, found again by their error. */
+const unconnectedErrors = new WeakSet<Error>()
+
+/** True when no connection could be made, TLS included: nothing was sent. */
+export const notConnected = (error: Error): boolean => unconnectedErrors.has(error)
+
+/** Certificates are verified, against NODE_EXTRA_CA_CERTS, too. */
 const connector = buildConnector({ timeout: CONNECT_TIMEOUT_MS, allowH2: false })
 
 const connect: buildConnector.connector = (options, callback) => {
   connector(options, (...result) => {
-    const socket = result[1]
+    const [failure, socket] = result
+    if (failure !== null) unconnectedErrors.add(failure)
     socket?.once('error', (error: Error) => {
       if (socket.bytesRead > 0) reusedErrors.add(error)
     })
