@@ -23,17 +23,17 @@ export const PLAIN = [
 
 const HEAD = `# What a program with an official OpenAI SDK sees
 
-Every line is played by the tests in \`test/clients\` to the official SDKs for JavaScript and Python
-at their defaults (two retries): once against a server that answers as OpenAI does, once against
-Penstock in front of an engine that misbehaves. This page is made from the same table and checked by
-a test; \`npx vitest run test/clients/cases.test.ts -u\` writes it anew.
+Every line is played by the tests in \`test/clients\` to the official SDKs for JavaScript and
+Python at their defaults (two retries): once against a server that answers as OpenAI does, once
+against Penstock in front of an engine that misbehaves. This page is made from the same table and
+checked by a test; \`npx vitest run test/clients/cases.test.ts -u\` writes it anew.
 
-- *raises*: the class, and the status, \`type\`, \`code\` and \`param\` that the caller reads from it.
-  Where two classes are named, the first is JavaScript's.
-- *requests*: how many the SDK sends. Where Penstock names a wait, the SDK keeps to it; else it waits
-  half a second and then a second, less up to a quarter.
-- *why*: given exactly where the caller can tell Penstock from OpenAI. Two rules lie behind most of
-  it: \`code\` is filled in where OpenAI leaves it empty, and an error is never a page of HTML.
+- *raises*: the class, and the status, \`type\`, \`code\` and \`param\` that the caller reads
+  from it. Where two classes are named, the first is JavaScript's.
+- *requests*: how many the SDK sends. Where Penstock names a wait, the SDK keeps to it; else it
+  waits half a second and then a second, less up to a quarter.
+- *why*: given exactly where the caller can tell Penstock from OpenAI. Two rules lie behind most
+  of it: \`code\` is filled in where OpenAI leaves it empty, and no error is a page of HTML.
 - *seen*: the GitHub thread that shows OpenAI's answer, or the SDKs' own code where that decides.
 `
 

@@ -5,8 +5,10 @@ import {
   call,
   fields,
   HELLO,
+  HTML,
   json,
   MODEL,
+  NO_CODE,
   page,
   refusal,
   SDK_CODE,
@@ -48,7 +50,6 @@ const context = fields("This model's maximum context length is 8192 tokens. Howe
 })
 const notFound = fields('Invalid URL (POST /v1/chat/completion)')
 const notAllowed = fields('Not allowed to GET on /v1/chat/completions. (HINT: …)')
-const NO_CODE = 'OpenAI gives no code here; Penstock names the reason in it'
 const ENGINE = 'the engine gives no code that says more'
 
 const keys: readonly Case[] = [
@@ -257,7 +258,7 @@ const bodies: readonly Case[] = [
     sight: refusal('APIStatusError', 413, fields('', { code: 'body_too_large' })),
     engineSees: 0,
     says: 'larger than 1000000 bytes',
-    differs: 'OpenAI answers with a page of HTML',
+    differs: HTML,
   },
 ]
 

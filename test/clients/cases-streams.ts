@@ -1,6 +1,16 @@
 /** Streams: what comes before the first event, in the middle, and at the end. */
 import { chunk, DONE, type Script, SSE, type Step } from '../support/engine.ts'
-import { type Case, fields, json, refusal, SDK_CODE, says, sight, stream } from './cases.ts'
+import {
+  type Case,
+  fields,
+  json,
+  NO_CODE,
+  refusal,
+  SDK_CODE,
+  says,
+  sight,
+  stream,
+} from './cases.ts'
 
 const events = (...pieces: readonly (string | Step)[]): Script => ({
   headers: { ...SSE, 'x-request-id': 'req_openai' },
@@ -16,7 +26,6 @@ const overran = { message: 'CUDA error', type: 'InternalServerError', param: nul
 const [HEL, LO, END] = [chunk('Hel'), chunk('lo'), chunk('', 'stop')]
 const cut = (code: string) => sight('APIError', { type: 'server_error', code, text: 'Hel' })
 const TORN = sight({ js: 'TypeError', python: 'APIConnectionError' }, { text: 'Hel' })
-const NAMED = 'OpenAI gives no code here; Penstock names the reason in it'
 
 export const STREAMS: readonly Case[] = [
   {
@@ -57,7 +66,7 @@ export const STREAMS: readonly Case[] = [
     sight: refusal('InternalServerError', 500, { ...sorry, code: 'upstream_error' }, 3),
     engineSees: 3,
     says: 'CUDA error',
-    differs: NAMED,
+    differs: NO_CODE,
   },
   {
     name: 'an engine that fails in the middle',
@@ -71,7 +80,7 @@ export const STREAMS: readonly Case[] = [
     sight: cut('upstream_error'),
     engineSees: 1,
     says: 'CUDA error',
-    differs: NAMED,
+    differs: NO_CODE,
   },
   {
     name: 'an engine that dies in the middle',
@@ -153,7 +162,7 @@ export const STREAMS: readonly Case[] = [
     sight: refusal('InternalServerError', 500, { ...sorry, code: 'upstream_error' }, 3),
     engineSees: 3,
     says: 'CUDA error',
-    differs: NAMED,
+    differs: NO_CODE,
   },
   {
     name: 'a caller who leaves in the middle',

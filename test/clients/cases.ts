@@ -142,3 +142,18 @@ export const sightIn = (sdk: 'js' | 'python', { raised, attempts, ...rest }: Sig
     attempts: typeof attempts === 'number' ? attempts : attempts[sdk],
   }
 }
+
+/** Reasons that more than one case has. */
+export const NO_CODE = 'OpenAI gives no code here; Penstock names the reason in it'
+export const HTML = 'OpenAI answers with a page of HTML'
+
+/** OpenAI's 503. */
+export const overloaded = fields('That model is currently overloaded with other requests. …', {
+  type: 'server_error',
+})
+/** A 5xx of the gateway's, at the end of its tries. */
+export const broken = (status: number, code: string | null, attempts = 3): Sight =>
+  refusal('InternalServerError', status, { ...overloaded, code }, attempts)
+
+/** Refused once, and then answered. */
+export const ANSWERED = sight(null, { attempts: 2, text: 'Hello' })
