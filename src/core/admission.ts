@@ -141,6 +141,7 @@ export type Learned = Ceiling & {
   readonly y: number
   readonly xx: number
   readonly xy: number
+  readonly yy: number
   /** Requests at once that the fit allows; 0: not known. */
   readonly knee: number
   /** Engine time to first token, ms, and the prompt tokens that were read in it; 0: none yet. */
@@ -152,7 +153,7 @@ export type Learned = Ceiling & {
 
 export const UNLEARNED: Learned = {
   ...CEILING,
-  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, knee: 0 },
+  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0, knee: 0 },
   ...{ firstTokenMs: 0, firstTokenTokens: 0, firstTokenBestMs: 0 },
 }
 
@@ -175,7 +176,8 @@ export type Lesson = {
   readonly firstTokenTargetMs: number | null
 }
 
-const FORGET = 0.97
+/** Of the fit, a step: a minute ago counts half. */
+const FORGET = 0.99
 const SMOOTH = 0.2
 /** The share of an engine's greatest throughput at which it is called full. */
 const KNEE_RATIO = 0.8
@@ -183,7 +185,9 @@ const KNEE_RATIO = 0.8
 const FIT_STREAMS_MIN = 2
 const FIT_TOKENS_MIN = 20
 /** Relative spread of the fit's counts below which its slope is noise. */
-const FIT_SPREAD_MIN = 0.01
+const FIT_SPREAD_MIN = 0.02
+/** Share of the pace's changes that the counts must explain (r squared). */
+const FIT_EXPLAINED_MIN = 0.7
 const GROW = 1.05
 const SHRINK = 0.9
 /** First tokens this many times later than an idle engine's mean a queue that we cannot see. */
@@ -235,6 +239,8 @@ const isLate = (state: Learned, lesson: Lesson): boolean => {
   return blind && state.firstTokenBestMs > 0 && meanMs > LATE * state.firstTokenBestMs + 1000
 }
 
+type Sums = Pick<Learned, 'weight' | 'x' | 'y' | 'xx' | 'xy' | 'yy'>
+
 /**
  * Time per token of `n` answers at once is near a + b·n: reading the weights, and each one's own
  * share. Throughput n / (a + b·n) nears 1 / b and never falls; 80 % of it are made by 4·a/b.
@@ -250,18 +256,27 @@ const fitted = (before: Learned, lesson: Lesson): Partial<Learned> => {
   const y = before.y * FORGET + msPerToken
   const xx = before.xx * FORGET + streaming * streaming
   const xy = before.xy * FORGET + streaming * msPerToken
+  const yy = before.yy * FORGET + msPerToken * msPerToken
+  const sums = { weight, x, y, xx, xy, yy }
+  const knee = kneeOf(sums)
+  return { ...sums, knee: knee === null ? drifted(before.knee, streaming) : knee }
+}
+
+/** Null: the sums do not tell. */
+const kneeOf = ({ weight, x, y, xx, xy, yy }: Sums): number | null => {
   const spread = weight * xx - x * x
-  const kept = { weight, x, y, xx, xy }
-  if (spread < FIT_SPREAD_MIN * x * x) return { ...kept, knee: drifted(before.knee, streaming) }
-  const slope = (weight * xy - x * y) / spread
+  if (spread < FIT_SPREAD_MIN * x * x) return null
+  const common = weight * xy - x * y
+  const slope = common / spread
   const base = (y - slope * x) / weight
-  if (slope <= 0 || base <= 0) return { ...kept, knee: drifted(before.knee, streaming) }
-  return { ...kept, knee: (KNEE_RATIO / (1 - KNEE_RATIO)) * (base / slope) }
+  const explained = (common * common) / (spread * (weight * yy - y * y))
+  if (slope <= 0 || base <= 0 || !(explained >= FIT_EXPLAINED_MIN)) return null
+  return (KNEE_RATIO / (1 - KNEE_RATIO)) * (base / slope)
 }
 
 /** A knee that is not seen anew is tried a little further, or it would hold for ever. */
 const drifted = (knee: number, streaming: number): number =>
-  knee > 0 && streaming >= knee * 0.9 ? knee * 1.02 : knee
+  knee > 0 && streaming >= knee * 0.9 ? knee * 1.01 : knee
 
 const timed = (before: Learned, lesson: Lesson): Partial<Learned> => {
   if (lesson.firstTokens === 0) return {}

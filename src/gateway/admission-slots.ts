@@ -51,6 +51,7 @@ const LEARNED = [
   'y',
   'xx',
   'xy',
+  'yy',
   'knee',
   'firstTokenMs',
   'firstTokenTokens',

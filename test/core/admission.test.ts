@@ -1,0 +1,213 @@
+/** Room on a replica, the ceiling that is learned, and the future peak of the KV cache. */
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  type Answer,
+  CEILING,
+  growthOf,
+  type Lesson,
+  nextCeiling,
+  predictFirstTokenMs,
+  roomFor,
+  type Sent,
+  type Signals,
+  UNLEARNED,
+} from '../../src/core/admission.ts'
+
+const IDLE: Signals = {
+  requestsWaiting: 0,
+  kvCacheUsageRatio: 0.1,
+  kvCapacityTokens: 100_000,
+  maxRunning: 256,
+}
+const ALONE: Sent = {
+  held: 10,
+  foreign: 0,
+  fresh: 1,
+  unstarted: 1,
+  unstartedTokens: 100,
+  unseenTokens: 100,
+  growthTokens: 1000,
+}
+const room = (signals: Partial<Signals>, sent: Partial<Sent> = {}, holds = 100) =>
+  roomFor({ ...IDLE, ...signals }, { sent: { ...ALONE, ...sent }, ceiling: CEILING, holds })
+
+describe('room', () => {
+  test('an idle engine has it, a full one says what it lacks', () => {
+    expect(room({})).toEqual({ go: true })
+    expect(room({ requestsWaiting: 3 })).toEqual({ go: false, reason: 'waiting' })
+    expect(room({ kvCacheUsageRatio: 0.86 })).toEqual({ go: false, reason: 'kv cache' })
+    expect(room({ kvCacheUsageRatio: 0.8 }, { unseenTokens: 6000 }).go).toBe(false)
+    expect(room({ kvCacheUsageRatio: 0.5 }, { growthTokens: 36_000 }).go).toBe(false)
+    expect(room({ maxRunning: 9 })).toEqual({ go: false, reason: 'running' })
+    expect(room({ maxRunning: 12 }, { foreign: 3 }).go).toBe(false)
+  })
+
+  test('prompts that nobody has begun to read: two, or as many as one batch reads', () => {
+    const many = { unstarted: 5, fresh: 5 }
+    expect(room({}, { ...many, unstartedTokens: 2000 }).go).toBe(true)
+    expect(room({}, { ...many, unstartedTokens: 3000 })).toEqual({ go: false, reason: 'prefill' })
+    expect(room({}, { unstarted: 2, fresh: 2, unstartedTokens: 60_000 }).go).toBe(true)
+    // Those before the last reading are in its `waiting`, which is 0.
+    expect(room({}, { unstarted: 5, fresh: 2, unstartedTokens: 60_000 }).go).toBe(true)
+    expect(room({ requestsWaiting: 2 }, { unstarted: 3, fresh: 1 }).go).toBe(false)
+  })
+
+  test('unknown is not zero: the number of requests is bounded all the same', () => {
+    const unknown = { requestsWaiting: null, kvCacheUsageRatio: null, maxRunning: null }
+    expect(room(unknown, { held: 50 }).go).toBe(true)
+    expect(room(unknown, { held: 65 })).toEqual({ go: false, reason: 'running' })
+  })
+
+  test('some places are for those who hold few', () => {
+    expect(room({}, { held: 60 }, 60).go).toBe(false)
+    expect(room({}, { held: 60 }, 1).go).toBe(true)
+    expect(room({}, { held: 65 }, 1).go).toBe(false)
+  })
+
+  test('one that is larger than the cache goes alone, and only then', () => {
+    const large = { unseenTokens: 200_000, growthTokens: 9000 }
+    expect(room({}, { ...large, held: 1 }).go).toBe(true)
+    expect(room({}, { ...large, held: 2 }).go).toBe(false)
+    expect(room({}, { ...large, held: 1, foreign: 1 }).go).toBe(false)
+  })
+})
+
+describe('the future peak of the cache', () => {
+  test('answers of one age grow together; of mixed ages one makes room for another', () => {
+    const together = Array.from({ length: 10 }, () => ({ tokens: 100, remaining: 100 }))
+    expect(growthOf(together)).toBe(1000)
+    const mixed = Array.from({ length: 10 }, (_, age) => ({
+      tokens: 10 * age + 100,
+      remaining: 100 - 10 * age,
+    }))
+    expect(growthOf(mixed)).toBeLessThan(300)
+    expect(growthOf([])).toBe(0)
+  })
+
+  test('is what playing it out gives', () => {
+    const Answers = fc.array(
+      fc.record({ tokens: fc.nat({ max: 500 }), remaining: fc.nat({ max: 60 }) }),
+      { maxLength: 12 },
+    )
+    fc.assert(
+      fc.property(Answers, (answers) => {
+        expect(growthOf(answers)).toBe(played(answers))
+      }),
+    )
+  })
+
+  const played = (answers: readonly Answer[]): number => {
+    const now = answers.reduce((sum, { tokens }) => sum + tokens, 0)
+    let peak = now
+    for (let step = 1; step <= 60; step += 1) {
+      const alive = answers.filter(({ remaining }) => remaining >= step)
+      peak = Math.max(
+        peak,
+        alive.reduce((sum, { tokens }) => sum + tokens + step, 0),
+      )
+    }
+    return peak - now
+  }
+})
+
+const QUIET: Lesson = {
+  elapsedMs: 1000,
+  streaming: 0,
+  outputTokens: 0,
+  firstTokens: 0,
+  firstTokenMsSum: 0,
+  firstTokenTokensSum: 0,
+  requestsRunning: 0,
+  requestsWaiting: 0,
+  preemptions: 0,
+  held: 0,
+  firstTokenTargetMs: null,
+}
+
+describe('the ceiling', () => {
+  test('is raised where it is felt, and only there', () => {
+    expect(nextCeiling(UNLEARNED, { ...QUIET, held: 64 }).running).toBeGreaterThan(64)
+    expect(nextCeiling(UNLEARNED, { ...QUIET, held: 10 }).running).toBe(64)
+  })
+
+  test('falls with preemptions, and comes back', () => {
+    let state = nextCeiling(UNLEARNED, { ...QUIET, held: 60, preemptions: 3 })
+    expect(state.running).toBeLessThan(60)
+    expect(state.kvRatio).toBeLessThan(0.85)
+    for (let second = 0; second < 60; second += 1) {
+      state = nextCeiling(state, { ...QUIET, held: state.running })
+    }
+    expect(state.running).toBeGreaterThan(100)
+    expect(state.kvRatio).toBe(0.85)
+  })
+
+  test('follows the first-token target, and what a blind engine shows by being late', () => {
+    const late = { ...QUIET, held: 60, firstTokens: 10, firstTokenMsSum: 50_000 }
+    expect(nextCeiling(UNLEARNED, { ...late, firstTokenTargetMs: 4000 }).running).toBeLessThan(60)
+    expect(nextCeiling(UNLEARNED, { ...late, firstTokenTargetMs: 6000 }).running).toBe(67.2)
+    const blind = { ...late, requestsWaiting: null }
+    const known = nextCeiling(UNLEARNED, { ...blind, firstTokenMsSum: 5000 })
+    expect(nextCeiling(known, { ...blind, firstTokenMsSum: 50_000 }).running).toBeLessThan(60)
+  })
+
+  test('finds where more requests only make each slower', () => {
+    // 40 ms and half a millisecond for each: 80 % of 2000 tokens/s are made by 320 at once.
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 1_000_000 }), (seed) => {
+        const noise = (at: number) => 1 + 0.1 * Math.sin(seed * 7.13 + at * 12.9)
+        let state = UNLEARNED
+        for (let second = 0; second < 300; second += 1) {
+          const streaming = Math.floor(state.running)
+          const ms = (40 + 0.5 * streaming) * noise(second)
+          const outputTokens = Math.round((streaming * 1000) / ms)
+          state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
+        }
+        expect(state.running).toBeGreaterThan(150)
+        expect(state.running).toBeLessThan(640)
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  test('stays within its bounds, whatever is read', () => {
+    const Number_ = fc.oneof(fc.nat({ max: 100_000 }), fc.constant(0))
+    const AnyLesson = fc.record({
+      elapsedMs: fc.integer({ min: 1, max: 60_000 }),
+      streaming: Number_,
+      outputTokens: Number_,
+      firstTokens: Number_,
+      firstTokenMsSum: Number_,
+      firstTokenTokensSum: Number_,
+      requestsRunning: fc.option(Number_),
+      requestsWaiting: fc.option(Number_),
+      preemptions: fc.option(Number_),
+      held: Number_,
+      firstTokenTargetMs: fc.option(Number_),
+    })
+    fc.assert(
+      fc.property(fc.array(AnyLesson, { maxLength: 100 }), (lessons) => {
+        let state = UNLEARNED
+        for (const lesson of lessons) {
+          state = nextCeiling(state, lesson)
+          expect(Object.values(state).every(Number.isFinite)).toBe(true)
+          expect(state.running).toBeGreaterThanOrEqual(4)
+          expect(state.kvRatio).toBeGreaterThanOrEqual(0.5)
+          expect(state.kvRatio).toBeLessThanOrEqual(0.85)
+          expect(state.prefillTokens).toBeGreaterThanOrEqual(256)
+        }
+      }),
+    )
+  })
+})
+
+test('a first token is expected after those before it, and after its own prompt', () => {
+  const known = { firstTokenMs: 400, firstTokenTokens: 1000, prefillTokens: 500 }
+  const drain = { drainTokensPerSecond: 2000 }
+  expect(predictFirstTokenMs({ ...known, ...drain, queuedTokens: 0 })).toBe(400)
+  expect(predictFirstTokenMs({ ...known, ...drain, queuedTokens: 6000 })).toBe(3400)
+  expect(predictFirstTokenMs({ ...known, ...drain, queuedTokens: 6000, prefillTokens: 5000 })).toBe(
+    5000,
+  )
+  expect(predictFirstTokenMs({ ...known, drainTokensPerSecond: null, queuedTokens: 1 })).toBe(null)
+})
