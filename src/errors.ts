@@ -18,7 +18,7 @@ export const ERRORS = {
   body_too_large: { status: 413, type: 'invalid_request_error', retryable: false },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', retryable: false },
   rate_limit_exceeded: { status: 429, type: 'requests', retryable: true },
-  model_saturated: { status: 429, type: 'rate_limit_error', retryable: true },
+  model_saturated: { status: 429, type: 'requests', retryable: true },
   internal_error: { status: 500, type: 'server_error', retryable: false },
   upstream_error: { status: 502, type: 'server_error', retryable: true },
   upstream_invalid: { status: 502, type: 'server_error', retryable: true },
