@@ -65,7 +65,7 @@ const gatewayRoute = (ask: SnapshotAsk, route: Route): GatewayRoute | null => {
     stallTimeoutMs: route.stallTimeout,
     limits: limitsOf(route),
     match: matchOf(route),
-    policy: policyOf(route),
+    policy: policyOf(route, answers.models === undefined),
   }
 }
 
@@ -109,8 +109,10 @@ const matchOf = ({ model, aliases, when }: Route): RouteMatch => ({
   when: when ?? null,
 })
 
-const policyOf = (route: Route): RoutePolicy => {
-  const { balance, slowStart, retry, queue, continueStreams } = route
+/** What others run has a queue of its own, and no figures that a ceiling could follow. */
+const policyOf = (route: Route, ours: boolean): RoutePolicy => {
+  const { balance, slowStart, retry, continueStreams } = route
+  const queue = ours ? route.queue : { ...route.queue, ceiling: 'none' as const }
   return {
     balance,
     slowStart,
