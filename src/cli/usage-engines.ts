@@ -27,7 +27,7 @@ const REPLICAS_MAX = 10_000
 const SETTLE_MS = 1000
 
 export type EnginesOptions = {
-  readonly store: Pick<Store, 'saveRuns' | 'countProbe' | 'runs'>
+  readonly store: Pick<Store, 'saveRuns' | 'countProbe' | 'runs' | 'wasKilled'>
   readonly clock: Clock
   readonly fleet: Fleet
   readonly runtimes: Runtimes
@@ -141,14 +141,15 @@ class Books implements EngineBooks {
       this.#write()
       return
     }
+    const adopted = !this.#current.has(replica) && store.wasKilled
     const kept = (await store.runs()).find((one) => one.run.replica === replica)
     const unused = kept?.ours.requests === 0 && kept.ours.probes === 0
     // A probe that failed took tokens that nobody named: a run without any use begins anew.
-    this.#keep(
-      unused
-        ? openRun(replica, run, newest.openedAtMs, counters)
-        : readRun(newest, counters, nowMs),
-    )
+    if (unused) this.#keep(openRun(replica, run, newest.openedAtMs, counters))
+    else {
+      const read = readRun(newest, counters, nowMs)
+      this.#keep({ ...read, kills: read.kills + (adopted ? 1 : 0) })
+    }
   }
 
   async #readNow(replica: string): Promise<void> {

@@ -92,6 +92,7 @@ const RunSchema = z.strictObject({
   cut: count.describe('ended otherwise than ok'),
   unmetered: count,
   resets: count.describe('how often the counters fell to 0 within this run'),
+  kills: count.describe('how often a Penstock was killed during this run'),
   why: z.array(text).describe('what may account for a difference'),
 }) satisfies z.ZodType<ReconciledRun>
 

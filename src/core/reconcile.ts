@@ -22,6 +22,8 @@ export type EngineRun = {
   /** Gained before counters fell back to 0 within this run. */
   readonly carried: TokenPair
   readonly resets: number
+  /** How often a Penstock was killed during the run: what it was about is not in our books. */
+  readonly kills: number
 }
 
 /** What finished requests and probes added up to during the run. */
@@ -62,6 +64,7 @@ export const openRun = (
   last: base,
   carried: NO_TOKENS,
   resets: 0,
+  kills: 0,
 })
 
 /** Another reading of the counters. */
@@ -98,6 +101,7 @@ export type ReconciledRun = {
   readonly cut: number
   readonly unmetered: number
   readonly resets: number
+  readonly kills: number
   /** What may account for a difference; empty when there is none. */
   readonly why: readonly string[]
 }
@@ -124,6 +128,7 @@ export const reconciled = (run: EngineRun, ours: OurTokens, now: RunNow): Reconc
     cut,
     unmetered,
     resets: run.resets,
+    kills: run.kills,
     why: even ? [] : reasons(run, ours, now, difference),
   }
 }
@@ -136,6 +141,9 @@ const reasons = (
 ): readonly string[] => {
   const found = [
     inFlight === 0 ? '' : `${count(inFlight, 'request')} still running, counted when ended`,
+    run.kills === 0
+      ? ''
+      : `Penstock was killed ${count(run.kills, 'time')}: what it let through or had just ended`,
     unmetered === 0 ? '' : `${count(unmetered, 'request')} ended before any figure was known`,
     cut === unmetered || cut === 0
       ? ''

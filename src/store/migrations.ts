@@ -105,6 +105,10 @@ const MIGRATIONS: readonly Migration[] = [
         PRIMARY KEY (replica, run)
       ) STRICT, WITHOUT ROWID;`,
   },
+  {
+    name: 'runs that outlived a Penstock that was killed',
+    sql: 'ALTER TABLE engine_runs ADD COLUMN kills INTEGER NOT NULL DEFAULT 0;',
+  },
 ]
 
 const SCHEMA_VERSION = MIGRATIONS.length

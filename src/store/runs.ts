@@ -46,6 +46,7 @@ const columnsOf = (run: EngineRun) => ({
   carried_prompt: Math.round(run.carried.prompt),
   carried_completion: Math.round(run.carried.completion),
   resets: run.resets,
+  kills: run.kills,
 })
 
 const NOTHING_OF_OURS = {
@@ -125,6 +126,7 @@ const keptOf = (row: Selectable<Tables['engine_runs']>): KeptRun => ({
     last: { prompt: row.last_prompt, completion: row.last_completion },
     carried: { prompt: row.carried_prompt, completion: row.carried_completion },
     resets: row.resets,
+    kills: row.kills,
   },
   ours: {
     requests: row.requests,

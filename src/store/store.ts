@@ -55,6 +55,8 @@ export type Store = {
   costs(days: Days): Promise<readonly CostRow[]>
   /** Null: no cost was ever written down. */
   costsUntilMs(): number | null
+  /** The Penstock before this one did not close the store: it was killed. */
+  readonly wasKilled: boolean
   saveRuns(runs: readonly EngineRun[]): void
   countProbe(run: Pick<EngineRun, 'replica' | 'run'>, tokens: TokenPair): void
   /** By replica, newest run first, with what finished requests added up to in each. */
@@ -100,6 +102,7 @@ const build = async (
   release: () => void,
 ): Promise<Store> => {
   const keys = await Keys.load(database)
+  const wasKilled = beginSession(database)
   let open = true
   let inventory = (await loadDesired(database))?.files.inventory ?? null
   return {
@@ -121,6 +124,7 @@ const build = async (
     recordCosts: (rows, untilMs) => recordCosts(database, rows, untilMs),
     costs: (days) => costRows(database, days),
     costsUntilMs: () => costsUntilMs(database),
+    wasKilled,
     saveRuns: (runs) => saveRuns(database, runs),
     countProbe: (run, tokens) => countProbe(database, run, tokens),
     runs: () => keptRuns(database),
@@ -129,11 +133,21 @@ const build = async (
     close: async () => {
       if (!open) return
       open = false
+      endSession(database)
       await database.close()
       release()
     },
   }
 }
+
+/** SQLite keeps a number for its user in the file's head: 1 while a Penstock has it open. */
+const beginSession = (database: Database): boolean => {
+  const before = database.number('PRAGMA user_version')
+  database.exec('PRAGMA user_version = 1')
+  return before === 1
+}
+
+const endSession = (database: Database): void => database.exec('PRAGMA user_version = 0')
 
 const audit = (database: Database, entry: AuditEntry): void => {
   const { query } = database

@@ -111,6 +111,7 @@ export type Tables = {
     carried_prompt: number
     carried_completion: number
     resets: number
+    kills: number
     requests: number
     cut: number
     unmetered: number

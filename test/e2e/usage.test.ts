@@ -39,6 +39,7 @@ const Reconciled = z.object({
       cut: z.number(),
       unmetered: z.number(),
       resets: z.number(),
+      kills: z.number(),
       why: z.array(z.string()),
     }),
   ),
@@ -209,7 +210,8 @@ context: 65536\n`
     await ready()
     const before = await current()
     console.log(`after kill -9: ${JSON.stringify(before)}`)
-    expect(before.resets).toBe(0)
+    expect(before).toMatchObject({ resets: 0, kills: 1 })
+    expect(before.why.join()).toContain('killed 1 time')
     expect(before.difference.prompt).toBeGreaterThanOrEqual(0)
     const more = load('more')
     await until(() => (more.ended.length >= 50 ? true : null), '50 answers')
@@ -217,6 +219,7 @@ context: 65536\n`
     const after = await current()
     expect(after.requests).toBe(before.requests + more.ended.length)
     expect(after.difference).toEqual(before.difference)
+    expect(after.kills).toBe(1)
   })
 
   it('loses nothing to SIGTERM under load, whatever was answered', async () => {

@@ -193,7 +193,7 @@ test('usage of a database from before is counted from the rows that it has', asy
   await store.close()
   // Back to what schema 2 had.
   const file = new DatabaseSync(join(home, 'penstock.db'))
-  file.exec(`DELETE FROM migrations WHERE version = 3; DROP TABLE usage_days; DROP TABLE counted;
+  file.exec(`DELETE FROM migrations WHERE version > 2; DROP TABLE usage_days; DROP TABLE counted;
     DROP TABLE cost_days; DROP TABLE cost_meter; DROP TABLE engine_runs;
     CREATE TABLE before AS SELECT seq, id, accepted_at_ms, path, consumer, key_id, model_asked,
       model_served, deployment, replica, stream, status, outcome, reason, prompt_tokens,
