@@ -5,30 +5,33 @@
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { type Rename, reasoningRename } from '../core/reasoning.ts'
-import { type Blame, mayRetry, metCause, USUAL_RETRY } from '../core/retry.ts'
+import type { Blame } from '../core/retry.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import type { Ending } from '../core/usage.ts'
 import type { UsageStrip } from '../core/usage-strip.ts'
 import { PenstockError } from '../errors.ts'
 import type { Answer, Line } from './answer.ts'
 import { Attempt, type AttemptListener } from './attempt.ts'
-import { chooseTarget } from './choose.ts'
-import { type Fallen, fallBack } from './fallback.ts'
+import type { Fallen } from './fallback.ts'
 import { diedAfterReuse, notConnected } from './pools.ts'
-import type { Prepared } from './prepare.ts'
+import { mayContinue, type Prepared } from './prepare.ts'
 import type { Asker } from './reserve.ts'
 import { type Caller, type Failure, failureOf } from './respond.ts'
 import type { Running } from './running.ts'
 import type { GatewayState } from './state.ts'
 import { StreamAnswer } from './stream.ts'
+import { Succession } from './succession.ts'
 import type { Finish, Ticket } from './ticket.ts'
 import { upstreamOf } from './upstream.ts'
+import { Verdict } from './verdict.ts'
 import { WholeAnswer } from './whole.ts'
 
 /** A client that has not read for this long, with unsent bytes waiting, is dropped. */
 const CLIENT_STALL_MS = 60_000
 /** So is one with more than this waiting: twice the largest that is ever written at once. */
 const CLIENT_BYTES_MAX = 32 * 1024 * 1024
+/** A longer prompt is not kept for as long as its answer takes. */
+const KEPT_BODY_BYTES_MAX = 1024 * 1024
 const UNREACHABLE: Blame = { kind: 'unreachable', status: null }
 
 export type ExchangeStart = {
@@ -64,11 +67,16 @@ export class Exchange implements Line, Running, AttemptListener {
   #body: Uint8Array | null
   #prepare: ExchangeStart['prepare'] | null
   #attempt: Attempt | null = null
-  /** Replicas that have failed this request, by id. */
-  #failed: readonly string[] = []
+  readonly #succession: Succession
+  /** What the replica that works on it was sent: `#body`, or what asks for the rest. */
+  #sent: Uint8Array | null = null
+  #verdict: Verdict | null = null
+  /** Why the answer first broke off, when another went on with it. */
+  #broken: Failure | null = null
+  /** Of the thread's memory for what may be asked again. */
+  #keptBytes = 0
   /** It may have been sent twice to one replica, once: the idle connection had died. */
   #resent = false
-  #probing = false
   #answering = false
   /** A fallback is being sought: nobody works on the request. */
   #seeking = false
@@ -85,6 +93,7 @@ export class Exchange implements Line, Running, AttemptListener {
     this.keepAliveMs = start.state.table.snapshot.keepAliveMs
     this.rename = renameFor(start.ticket, start.route)
     this.#state = start.state
+    this.#succession = new Succession(start)
     const { prepare, ...rest } = start
     this.#start = rest
     this.#prepare = prepare
@@ -95,6 +104,10 @@ export class Exchange implements Line, Running, AttemptListener {
     this.#answer = start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
   }
 
+  get continuable(): boolean {
+    return mayContinue(this.route) && this.#succession.exists(this.route)
+  }
+
   begin(target: Target): void {
     this.#state.running.add(this)
     this.#state.retries.began(this.route.model)
@@ -103,8 +116,6 @@ export class Exchange implements Line, Running, AttemptListener {
   }
 
   write(bytes: Uint8Array | string): void {
-    // The client has a part of this answer: nobody else can give another.
-    this.#keepNothing()
     const fits = this.res.write(bytes)
     if (this.res.writableLength > CLIENT_BYTES_MAX) {
       this.#clientBlocked = true
@@ -123,18 +134,36 @@ export class Exchange implements Line, Running, AttemptListener {
 
   finish(finish: Finish, ending: Ending): void {
     if (this.#over) return
-    if (finish.outcome === 'ok') this.#succeeded()
+    if (finish.outcome === 'ok') this.#verdict?.succeeded()
     this.#end()
     this.#touch()
     this.ticket.finish(finish, ending)
   }
 
+  mayKeep(textBytes: number): boolean {
+    if (this.#body === null || this.#body.length > KEPT_BODY_BYTES_MAX) return false
+    const bytes = this.#body.length + textBytes
+    if (!this.#state.kept.change(bytes - this.#keptBytes)) return false
+    this.#keptBytes = bytes
+    this.#prepare = null
+    return true
+  }
+
+  letGo(): void {
+    this.#body = null
+    this.#sent = null
+    this.#prepare = null
+    this.#state.kept.change(-this.#keptBytes)
+    this.#keptBytes = 0
+  }
+
   fail(failure: Failure): void {
     if (this.#over) return
     const { blame } = failure
-    if (this.#answer.standing !== 'done') this.#judged(blame)
+    if (this.#answer.standing !== 'done') this.#verdict?.failed(blame)
     if (blame !== undefined && this.#again(blame, failure)) return
-    this.#answer.failed(failure)
+    // Who was to go on has failed, too: the client hears what went wrong with the answer.
+    this.#answer.failed(this.#broken ?? failure)
   }
 
   interrupt(): void {
@@ -165,15 +194,17 @@ export class Exchange implements Line, Running, AttemptListener {
 
   onHead(status: number, headers: IncomingHttpHeaders): void {
     this.#touch()
-    if (!this.#hasOthers()) this.#keepNothing()
+    if (!this.#succession.exists(this.route)) this.letGo()
     // A stream answers with its first event: vLLM sends its head before it generates anything.
-    if (!this.#start.stream) this.#began()
+    if (!this.#start.stream) this.#answering = true
+    if (!this.#start.stream) this.#verdict?.began()
     this.#answer.head(status, headers)
   }
 
   onBytes(chunk: Buffer): void {
     const nowMs = performance.now()
-    if (!this.#answering) this.#began()
+    if (!this.#answering) this.#verdict?.began()
+    this.#answering = true
     if (!this.#clientBlocked) this.#waitingSinceMs = nowMs
     this.#answer.data(chunk, nowMs)
   }
@@ -188,57 +219,48 @@ export class Exchange implements Line, Running, AttemptListener {
     const same = idle && target !== null ? this.#current(target) : null
     if (same !== null) {
       this.#resent = true
-      this.#send(same)
+      this.#send(same, this.#sent)
       return
     }
     const failure = failureOf(this.#errorOf(error))
     this.fail(notConnected(error) ? { ...failure, blame: UNREACHABLE } : failure)
   }
 
-  #send(target: Target): void {
+  #send(target: Target, body = this.#body): void {
     this.#attempt?.letGo()
     const attempt = new Attempt(this)
     this.#attempt = attempt
     this.#answering = false
-    this.#probing = this.#state.breakers.enter(target.slot) === 'probe'
+    this.#sent = body
+    this.#verdict?.leave()
+    this.#verdict = new Verdict(this.#state.breakers, target.slot)
     this.ticket.take(target)
     this.#touch()
     if (this.#clientBlocked) attempt.pause()
     const { headers } = this.#start
     const upstream = upstreamOf(target, { path: this.#path, headers })
-    const ask = { ...upstream, method: 'POST' as const, body: this.#body }
+    const ask = { ...upstream, method: 'POST' as const, body }
     this.#state.pools.of(target.url).dispatch(ask, attempt)
   }
 
   /** Another replica or another route takes over; false: there is none, or it is too late. */
   #again(blame: Blame, failure: Failure): boolean {
-    if (this.#body === null || this.#answer.standing !== 'unsent') return false
     const { target } = this.ticket
-    if (target !== null) this.#failed = [...this.#failed, target.id]
-    return this.#retry(blame) || this.#fallBack(blame, failure)
-  }
-
-  #retry(blame: Blame): boolean {
-    const policy = this.route.policy?.retry ?? USUAL_RETRY
-    const other = this.#other()
-    const { ticket } = this
-    const sdkRetries = Number(this.#start.asker.headers['x-stainless-retry-count'] ?? 0) > 0
-    const budget = () => this.#state.retries.take(this.route.model, policy.budget)
-    const { retries } = ticket
-    if (other === null || !mayRetry({ policy, blame, retries, sdkRetries, budget })) return false
-    ticket.retries += 1
-    this.#startOver()
-    this.#send(other)
-    return true
-  }
-
-  #fallBack(blame: Blame, failure: Failure): boolean {
-    const { ticket, asker, from } = this.#start
-    const cause = metCause(blame, from.fallback?.on ?? [])
-    if (cause === null) return false
+    if (this.#body === null) return false
+    if (target !== null) this.#succession.failed(target)
+    if (this.#answer.standing === 'begun') return this.#goOn(this.#body, failure)
+    if (this.#answer.standing === 'done') return false
+    const other = this.#succession.retry(this.route, blame)
+    if (other !== null) {
+      this.#startOver()
+      this.#send(other)
+      return true
+    }
+    const fallback = this.#succession.fallBack(blame)
+    if (fallback === null) return false
     this.#attempt?.letGo()
     this.#seeking = true
-    fallBack(this.#state, { ticket, asker, from, cause }).then(
+    fallback.then(
       (next) => this.#fallen(next, failure),
       (error: unknown) => this.#fallen(null, failureOf(error)),
     )
@@ -269,52 +291,20 @@ export class Exchange implements Line, Running, AttemptListener {
     this.#answer = this.#start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
   }
 
-  /** A replica that has not failed this request yet. */
-  #other(): Target | null {
-    const { route } = this
-    const current = this.#state.table.targetsOf(route.deployment)
-    const targets = current.filter(({ id }) => !this.#failed.includes(id))
-    return chooseTarget(this.#state, { route, targets, affinity: this.ticket.affinity })
-  }
-
-  #hasOthers(): boolean {
-    const { route, from } = this.#start
-    return route.targets.length > 1 || from.fallback !== undefined
+  /** Another replica goes on with an answer of which the client has a part. */
+  #goOn(body: Uint8Array, failure: Failure): boolean {
+    this.#broken ??= failure
+    const heir = this.#succession.heir(this.route)
+    const rest = heir === null ? null : this.#answer.resumed(body)
+    if (heir === null || rest === null) return false
+    this.ticket.continuations += 1
+    this.#send(heir, rest)
+    return true
   }
 
   #current(target: Target): Target | null {
     const current = this.#state.table.targetsOf(this.route.deployment)
     return current.find(({ id, url }) => id === target.id && url === target.url) ?? null
-  }
-
-  /** The first byte: a probe has its answer, and a long one does not keep others waiting. */
-  #began(): void {
-    this.#answering = true
-    const { target } = this.ticket
-    if (!this.#probing || target === null) return
-    this.#probing = false
-    this.#state.breakers.succeeded(target.slot)
-  }
-
-  #succeeded(): void {
-    const { target } = this.ticket
-    this.#probing = false
-    if (target !== null) this.#state.breakers.succeeded(target.slot)
-  }
-
-  /** What a failure says of the replica: back-pressure and a client's mistake say nothing. */
-  #judged(blame: Blame | undefined): void {
-    const { target } = this.ticket
-    if (target === null) return
-    if (blame === undefined || blame.kind === 'busy') this.#leaveProbe()
-    else this.#state.breakers.failed(target.slot)
-    this.#probing = false
-  }
-
-  #leaveProbe(): void {
-    const { target } = this.ticket
-    if (this.#probing && target !== null) this.#state.breakers.abandoned(target.slot)
-    this.#probing = false
   }
 
   #errorOf(error: Error): PenstockError {
@@ -345,15 +335,9 @@ export class Exchange implements Line, Running, AttemptListener {
   /** Nothing follows: the engine stops generating, and what we kept is let go. */
   #end(): void {
     this.#over = true
-    this.#keepNothing()
-    this.#leaveProbe()
+    this.letGo()
+    this.#verdict?.leave()
     this.#attempt?.letGo()
-  }
-
-  /** A long prompt need not be kept for a long answer. */
-  #keepNothing(): void {
-    this.#body = null
-    this.#prepare = null
   }
 
   #touch(): void {

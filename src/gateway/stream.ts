@@ -10,17 +10,21 @@
  * ignore the event must not take the answer for whole.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { type Continued, continuedBody } from '../core/continuation.ts'
 import { engineErrorEvent } from '../core/engine-error.ts'
 import { errorEvent } from '../core/error-dialect.ts'
 import { KEEP_ALIVE } from '../core/protocol.ts'
 import { renamed } from '../core/reasoning.ts'
-import { fieldsOf, SseScanner } from '../core/sse.ts'
+import { fieldsOf, type SseEvent, SseScanner } from '../core/sse.ts'
+import { StreamSplice } from '../core/stream-splice.ts'
+import { TextSoFar } from '../core/text-so-far.ts'
 import { ABORTED, type Ending, type Watch } from '../core/usage.ts'
 import type { UsageStrip } from '../core/usage-strip.ts'
 import { watchOf } from '../core/watch.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
+import type { Ticket } from './ticket.ts'
 import { outcomeOf, WholeAnswer } from './whole.ts'
 
 /** An event is a few hundred bytes; log probabilities of a long echoed prompt take megabytes. */
@@ -33,7 +37,15 @@ const GAVE_UP = 'the engine gave up the answer before it was complete'
 
 export class StreamAnswer implements Answer {
   readonly #line: Line
-  readonly #scanner = new SseScanner(EVENT_BYTES_MAX)
+  /** What the client has of it, for another replica to go on with; null: none may. */
+  #told: TextSoFar | null
+  /** Set when another replica goes on. */
+  #splice: StreamSplice | null = null
+  /** An event in which the engine gives up, kept from the client as long as another may go on. */
+  #givenUp: Buffer | null = null
+  /** Tokens that the client had when another replica took over; null: it has been told. */
+  #mark: number | null = null
+  #scanner = new SseScanner(EVENT_BYTES_MAX)
   readonly #watch: Watch
   /** Null: the client reads all that the engine says. */
   readonly #strip: UsageStrip | null
@@ -48,6 +60,7 @@ export class StreamAnswer implements Answer {
     this.#strip = line.strip
     this.#watch = watchOf(line.ticket.protocol, line.route.engine)
     this.#lastWriteAtMs = line.ticket.startedAtMs
+    this.#told = line.continuable ? toldOf(line.ticket) : null
   }
 
   get standing(): 'unsent' | 'begun' | 'done' {
@@ -79,8 +92,21 @@ export class StreamAnswer implements Answer {
       this.#line.fail(failureOf(new PenstockError('upstream_invalid', message)))
       return
     }
-    const { bytes, events } = step
+    const next = this.#splice === null ? step : this.#splice.rewritten(step)
+    if (next === null) {
+      // Not a fault of this replica: the next one would think first just the same.
+      const { blame: _, ...failure } = interrupted('the rest did not go on where it broke off')
+      this.#line.fail(failure)
+      return
+    }
+    const { bytes, events } = next
     for (const event of events) {
+      if (this.#told !== null && givesUp(bytes, event)) {
+        this.#relay(bytes, { end: event.start, all: false, nowMs })
+        this.#givenUp = Buffer.from(bytes.subarray(event.start, event.end))
+        this.#line.fail(interrupted(GAVE_UP))
+        return
+      }
       const kind = this.#watch.see(bytes, event)
       if (kind === 'error') {
         this.#relay(bytes, { end: event.start, all: true, nowMs })
@@ -94,6 +120,7 @@ export class StreamAnswer implements Answer {
         return
       }
       this.#strip?.add(bytes, event)
+      if (kind !== 'done') this.#told?.add(bytes, event)
       if (kind === 'done') {
         this.#done = true
         this.#relay(bytes, { end: event.end, all: true, nowMs })
@@ -129,6 +156,31 @@ export class StreamAnswer implements Answer {
     else this.#line.fail(interrupted('the engine ended the stream before the answer was complete'))
   }
 
+  /**
+   * With nothing told yet, all of it is asked again; else the rest, where it is plain text. The
+   * client's part keeps its id, and the usage at the end is that of one answer.
+   */
+  resumed(body: Uint8Array): Uint8Array | null {
+    const told = this.#told
+    if (told === null) return null
+    const { events, said, plain, kind, identity } = told
+    const { usage } = this.#watch.ending()
+    const tokens = usage?.completionTokens ?? null
+    let next: Continued | null = { body, white: '' }
+    if (said) next = plain ? continuedBody(body, { kind, text: told.text, tokens }) : null
+    if (next === null) return null
+    if (events > 0 && identity !== null) {
+      const { produced } = this.#line.ticket
+      const before = { identity, white: next.white, tokens: said ? (tokens ?? produced) : 0, usage }
+      this.#splice = new StreamSplice(before)
+    }
+    this.#scanner = new SseScanner(EVENT_BYTES_MAX)
+    this.#whole = null
+    this.#givenUp = null
+    this.#mark = this.#line.ticket.produced
+    return next.body
+  }
+
   failed(failure: Failure): void {
     const { res, caller } = this.#line
     if (this.#done) {
@@ -141,6 +193,7 @@ export class StreamAnswer implements Answer {
       return
     }
     this.#flush()
+    if (this.#givenUp !== null) this.#send(this.#givenUp, performance.now())
     const { status, body, reason } = failure
     const { sequence } = this.#watch
     res.end(errorEvent(this.#line.ticket.protocol, { status, body, id: caller.id, sequence }))
@@ -166,7 +219,14 @@ export class StreamAnswer implements Answer {
   /** Sends the events up to `end`; `all`: also one that is held back. */
   #relay(bytes: Uint8Array, { end, all, nowMs }: Relayed): void {
     const out = this.#strip === null ? bytes.subarray(0, end) : this.#strip.take(all)
-    if (out.length > 0) this.#send(out, nowMs)
+    if (out.length === 0) return
+    if (this.#mark !== null) this.#send(`: penstock-continued ${this.#mark}\n\n`, nowMs)
+    this.#mark = null
+    this.#send(out, nowMs)
+    const told = this.#told
+    if (told !== null && (!told.said || told.plain) && this.#line.mayKeep(told.size)) return
+    this.#told = null
+    this.#line.letGo()
   }
 
   /** Nothing follows the event that is held back. */
@@ -206,6 +266,18 @@ export class StreamAnswer implements Answer {
 }
 
 type Relayed = { readonly end: number; readonly all: boolean; readonly nowMs: number }
+
+/** Continuing is for OpenAI's two ways of plain text. */
+const toldOf = ({ path, ask }: Ticket): TextSoFar | null => {
+  if (ask === null) return null
+  if (path === '/v1/chat/completions') return new TextSoFar('chat')
+  return path === '/v1/completions' ? new TextSoFar('completion') : null
+}
+
+const GIVES_UP = Buffer.from(`"finish_reason":"${ABORTED}"`)
+
+const givesUp = (bytes: Uint8Array, { start, end }: SseEvent): boolean =>
+  Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).includes(GIVES_UP)
 
 const interrupted = (message: string): Failure =>
   failureOf(new PenstockError('stream_interrupted', message))

@@ -123,6 +123,7 @@ export class WholeAnswer implements Answer {
     if (this.#contentLength !== undefined) headers['content-length'] = this.#contentLength
     this.#line.res.writeHead(200, headers)
     this.#flowing = true
+    this.#line.letGo()
     const body = this.#body()
     this.#chunks = []
     this.#line.write(body)
