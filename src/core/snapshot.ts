@@ -162,6 +162,8 @@ export type FinishedRequest = {
   readonly consumer: string | null
   readonly key: string | null
   readonly modelAsked: string | null
+  /** The route of that name, as the manifest writes it; absent: the name itself, or none. */
+  readonly route?: string
   readonly modelServed: string | null
   readonly deployment: string | null
   readonly replica: string | null

@@ -122,6 +122,7 @@ export class Ticket {
       consumer: this.key?.consumer ?? null,
       key: this.key?.id ?? null,
       modelAsked: this.ask?.model.slice(0, 256) ?? null,
+      ...(this.asked === null ? {} : { route: this.asked.model }),
       modelServed: this.#target === null ? null : (this.route?.servedModel ?? null),
       deployment: this.route?.deployment ?? null,
       replica: this.#target?.id ?? null,

@@ -63,9 +63,9 @@ class BoundedLabel {
 type Labels = { readonly consumers: BoundedLabel; readonly routes: BoundedLabel }
 
 const count = (metrics: Declarations, request: FinishedRequest, labels: Labels): void => {
-  // What a client asked for names a route only once it was resolved: else anybody could make
-  // as many series as there are strings.
-  const resolved = request.deployment === null ? null : request.modelAsked
+  // What a client asked for names a route only once it was resolved, and a pattern's route goes by
+  // the pattern: else anybody could make as many series as there are strings.
+  const resolved = request.deployment === null ? null : (request.route ?? request.modelAsked)
   const route = resolved === null ? 'none' : labels.routes.of(resolved)
   const consumer = request.consumer === null ? 'none' : labels.consumers.of(request.consumer)
   const status = `${Math.floor(request.status / 100)}xx`

@@ -228,7 +228,8 @@ test('one Penstock behind another: answers, streams, refusals', async () => {
     replica: 'qwq-32b-0',
     outcome: 'ok',
   })
-  expect(outer.finished[0]).toMatchObject({ id: 'from-outside', modelServed: 'qwq-32b' })
+  expect(outer.finished[0]).toMatchObject({ id: 'from-outside', route: '*' })
+  expect(outer.finished[0]).toMatchObject({ modelAsked: 'big', modelServed: 'qwq-32b' })
   const unknown = await post(outer.url, chatBody({ model: 'nobody' }))
   expect(unknown.status).toBe(404)
   expect(await unknown.json()).toMatchObject({ error: { code: 'model_not_found' } })

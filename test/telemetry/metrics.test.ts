@@ -85,6 +85,11 @@ test('what a client sends cannot make series without end', async () => {
   expect(value('penstock_requests_total', { route: 'none' })).toEqual([2000])
   expect(value('penstock_consumer_requests_total').length).toBe(501)
   expect(value('penstock_consumer_requests_total', { consumer: 'other' })).toEqual([1500])
+  for (const modelAsked of ['gpt-5', 'gpt-5-mini', 'gpt-6']) {
+    metrics.observeRequest(request(modelAsked, NOW_MS, { modelAsked, route: 'gpt-*' }))
+  }
+  const byPattern = await read(metrics)
+  expect(byPattern('penstock_requests_total', { route: 'gpt-*' })).toEqual([3])
   metrics.observeRequest(request('more', NOW_MS, { consumer: 'consumer-7' }))
   const later = await read(metrics)
   expect(later('penstock_consumer_requests_total', { consumer: 'consumer-7' })).toEqual([2])
