@@ -1,5 +1,6 @@
 /** Too much at once: limits, full queues, nobody ready. What the SDKs try again, and when. */
 import type { GatewayLimit } from '../../src/core/limits.ts'
+import type { RoutePolicy } from '../../src/core/snapshot.ts'
 import { chatBody, post, until, type World } from '../support/gateway.ts'
 import {
   ANSWERED,
@@ -35,6 +36,17 @@ const limited = fields('Rate limit reached for gpt-4o … on requests per day (R
 const LIMITED = refusal('RateLimitError', 429, limited, 3)
 
 const ask = (world: World) => post(world.url, chatBody())
+
+/** A model that takes one request at a time has no room for the next, and nobody may wait. */
+const NO_QUEUE: RoutePolicy = {
+  balance: 'power-of-two',
+  slowStart: 0,
+  retry: { attempts: 2, on: ['unreachable', 'error'], budget: 0.1 },
+  queue: { ceiling: 'auto', depth: 0, wait: 60_000 },
+  continueStreams: true,
+  firstTokenTargetMs: null,
+  parameters: null,
+}
 
 /** Takes a place and keeps it for as long as the world lasts. */
 export const hold = async (world: World): Promise<void> => {
@@ -155,6 +167,34 @@ const pressed: readonly Case[] = [
     shouldRetry: 'false',
   },
   {
+    name: 'the same, with `retry-after: 300`',
+    call: call(),
+    openai: {
+      answer: says(429, limited, { 'retry-after': '300' }),
+      source: SDK_CODE,
+      sight: { ...LIMITED, attempts: { js: 3, python: 1 } },
+    },
+    engine: () => json(429, '{"error":{"message":"slow down"}}', { 'retry-after': '300' }),
+    sight: { ...LIMITED, attempts: 1 },
+    engineSees: 1,
+    asksMs: 300_000,
+    shouldRetry: 'false',
+    differs: 'the JavaScript SDK would sleep for ten minutes',
+  },
+  {
+    name: 'an engine that refuses with 400 and `x-should-retry: true`',
+    call: call(),
+    openai: {
+      answer: says(400, fields('not now'), { 'x-should-retry': 'true' }),
+      source: SDK_CODE,
+      sight: refusal('BadRequestError', 400, fields(''), 3),
+    },
+    engine: () => json(400, '{"error":{"message":"not now"}}', { 'x-should-retry': 'true' }),
+    sight: refusal('BadRequestError', 400, fields(''), 3),
+    engineSees: 3,
+    shouldRetry: 'true',
+  },
+  {
     name: 'a full queue, vLLM',
     call: call(),
     openai: {
@@ -192,6 +232,23 @@ const pressed: readonly Case[] = [
     engineSees: 3,
     asksMs: 2_000,
     differs: NO_CODE,
+  },
+  {
+    name: 'a full model, and as many wait for it as may',
+    call: call(),
+    openai: {
+      answer: says(503, overloaded),
+      source: 'waylaidwanderer/node-chatgpt-api#34',
+      sight: broken(503, null),
+    },
+    engine: () => HANG,
+    target: { maxRunning: 1 },
+    route: { policy: NO_QUEUE },
+    before: hold,
+    sight: { ...LIMITED, param: 'model', code: 'model_saturated' },
+    engineSees: 1,
+    asksMs: 'some',
+    differs: 'says when to come back, and RateLimitError is what callers wait on',
   },
   {
     name: 'no replica is ready',

@@ -2,7 +2,7 @@
  * What a program with an official OpenAI SDK goes through, case by case: against OpenAI and against
  * Penstock. play.ts plays each of them to an SDK; docs/sdk-cases.md shows the same table.
  */
-import type { GatewayRoute } from '../../src/core/snapshot.ts'
+import type { GatewayRoute, Target } from '../../src/core/snapshot.ts'
 import type { ErrorBody } from '../../src/errors.ts'
 import { completion, JSON_TYPE, type Script } from '../support/engine.ts'
 import { KEY, type World } from '../support/gateway.ts'
@@ -40,6 +40,7 @@ export type Case = {
   }
   readonly engine: (nth: number) => Script
   readonly route?: Partial<GatewayRoute>
+  readonly target?: Partial<Target>
   /** Needs a gateway of its own; the others take turns at one. */
   readonly alone?: true
   /** Before the call. */

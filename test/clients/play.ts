@@ -85,7 +85,7 @@ const settleIn = async (gateway: TestGateway, one: Case): Promise<World> => {
   if (one.alone === true) return startWorld(script)
   const engine = closeLater(await startEngine(script))
   context += 1
-  const target = targetOf(engine.url, { id: `qwq-32b-${context}` })
+  const target = targetOf(engine.url, { ...one.target, id: `qwq-32b-${context}` })
   gateway.handle.publish(snapshotOf([routeOf([target], { ...one.route, context })]))
   const shown = `"max_model_len":${context}`
   while (!(await models(gateway)).includes(shown)) await new Promise(setImmediate)
