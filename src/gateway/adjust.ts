@@ -22,7 +22,8 @@ export const adjusted = (
   const rules = [route.policy?.parameters, consumer?.parameters].filter(
     (one) => one !== undefined && one !== null,
   )
-  if (rules.length === 0) return { body, ask }
+  // A form's fields are not JSON, and what rules can name is not in one.
+  if (rules.length === 0 || ticket.protocol.body !== 'json') return { body, ask }
   const { path } = ticket
   const { start } = ask
   const answer = adjustParameters({ body, start, rules, path, context: route.context })

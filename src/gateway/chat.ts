@@ -1,6 +1,5 @@
 /** The story of a request: read what it asks, find its route, choose a replica, forward, settle. */
-import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
-import { readAsk } from '../core/body.ts'
+import type { ServerResponse } from 'node:http'
 import { splitOf } from '../core/routing.ts'
 import type { GatewayRoute, SpillCause, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
@@ -9,18 +8,16 @@ import { adjusted } from './adjust.ts'
 import { tiesOf } from './choose.ts'
 import { type Fallen, fallBack, tokensAtMost } from './fallback.ts'
 import { Exchange } from './forward.ts'
-import { enterQueue, type PlaceAsk } from './place.ts'
 import { offered } from './offer.ts'
+import { enterQueue, type PlaceAsk } from './place.ts'
 import { prepare } from './prepare.ts'
 import { RateLimited } from './rate-limited.ts'
+import { readRequest, upstreamHeaders } from './read.ts'
 import { type Asker, reserve } from './reserve.ts'
 import type { Caller } from './respond.ts'
 import { Saturated } from './saturated.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
-
-/** Request headers that engines can use; nothing else is passed on, keys and cookies least. */
-const FORWARDED = ['traceparent', 'tracestate'] as const
 
 export type ChatStart = {
   readonly state: GatewayState
@@ -34,18 +31,14 @@ export type ChatStart = {
 /** Resolves when the exchange has begun, or throws the refusal; nothing has been written then. */
 export const startChat = async (start: ChatStart): Promise<void> => {
   const { state, ticket, asker, res, caller } = start
-  const read = readAsk(start.body, ticket.protocol)
-  if ('message' in read) {
-    throw new PenstockError('invalid_request', read.message, refusedParam(read.param))
-  }
+  const { key, protocol } = ticket
+  const read = readRequest(start.body, protocol, asker.headers)
   ticket.ask = read
-  const { key } = ticket
   // The body may have taken longer to arrive than the drain to begin.
   if (state.draining) {
     throw new PenstockError('server_draining', 'the gateway is shutting down; try again')
   }
   if (key === null) throw new PenstockError('invalid_api_key', 'no API key given')
-  const { protocol } = ticket
   const named = state.table.route(read.model, key, asker.headers)
   const asked = offered(named, protocol, read.model)
   ticket.asked = asked
@@ -66,7 +59,7 @@ export const startChat = async (start: ChatStart): Promise<void> => {
     route,
     res,
     caller,
-    headers: upstreamHeaders(asker.headers, ticket.id),
+    headers: upstreamHeaders(asker.headers, protocol, ticket.id),
     stream: ask.stream,
     asker,
     prepare: (other) => prepare({ protocol, body, ask }, other),
@@ -152,8 +145,6 @@ const settleOn = async (
   return target === null ? null : { from: route, route, target }
 }
 
-const refusedParam = (param: string | null) => (param === null ? {} : { param })
-
 const isReady = ({ state }: Target): boolean => state === 'ready'
 
 /** Nobody is ready: another route answers, or the caller hears why none does. */
@@ -171,17 +162,4 @@ const fallenBack = async (
   throw new PenstockError('model_unavailable', `${model} is not available: ${why}`, {
     param: 'model',
   })
-}
-
-/** Whatever type the client declared, the body was read as JSON and is sent as JSON. */
-const upstreamHeaders = (headers: IncomingHttpHeaders, id: string): string[] => {
-  const result = ['content-type', 'application/json', 'accept-encoding', 'identity']
-  result.push('x-request-id', id)
-  const { connection } = headers
-  const listed = connection === undefined ? '' : connection.toLowerCase()
-  for (const name of FORWARDED) {
-    const value = headers[name]
-    if (typeof value === 'string' && !listed.includes(name)) result.push(name, value)
-  }
-  return result
 }

@@ -1,21 +1,20 @@
 /** Which of a route's engines have the path that was asked, and the word for those that do not. */
 import { enginePath, notOffered, type Protocol } from '../core/protocol.ts'
+import { within } from '../core/routing.ts'
 import type { GatewayRoute } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
 
 /** The route with those in its place who have the path, too. Throws not_found with what it has. */
 export const offered = (route: GatewayRoute, protocol: Protocol, model: string): GatewayRoute => {
   if (!has(route, protocol)) throw noSuchPath(protocol, model, route.engine)
-  const { standIn, fallback, ...rest } = route
+  if ([...within(route)].every((other) => has(other, protocol))) return route
+  const { standIn, fallback, split, ...rest } = route
   const routes = fallback?.routes.filter((other) => has(other, protocol)) ?? []
-  const stands = standIn !== undefined && has(standIn.route, protocol)
-  if (stands === (standIn !== undefined) && routes.length === (fallback?.routes.length ?? 0)) {
-    return route
-  }
   return {
     ...rest,
-    ...(stands ? { standIn } : {}),
+    ...(standIn !== undefined && has(standIn.route, protocol) ? { standIn } : {}),
     ...(fallback === undefined ? {} : { fallback: { ...fallback, routes } }),
+    ...(split === undefined ? {} : { split: split.filter((share) => has(share.route, protocol)) }),
   }
 }
 

@@ -117,3 +117,54 @@ test('limits: a prompt’s tokens count where there is no answer, and nothing wh
   expect(world.finished[1]).toMatchObject({ promptTokens: 90, completionTokens: null })
   expect((await send(world.url, '/v1/embeddings', long)).status).toBe(429)
 })
+
+const heard = (model: string, more: Readonly<Record<string, string>> = {}): FormData => {
+  const form = new FormData()
+  form.set('file', new File([Buffer.alloc(50_000, 'RIFF\r\n--')], 'a.wav', { type: 'audio/wav' }))
+  form.set('model', model)
+  for (const [name, value] of Object.entries(more)) form.set(name, value)
+  return form
+}
+
+const sendForm = (url: string, body: FormData, path = '/v1/audio/transcriptions') =>
+  fetch(url + path, { method: 'POST', headers: { authorization: `Bearer ${KEY}` }, body })
+
+test('audio: the model is read from the form, and the engine’s own name put in its place', async () => {
+  const answer = '{"text":"hello","usage":{"type":"duration","seconds":3}}'
+  const script = () => ({ headers: JSON_TYPE, steps: [{ send: answer }] })
+  const route = { servedModel: 'openai/whisper-large-v3' }
+  const { url, engine, finished } = await startWorld(script, { route })
+  const response = await sendForm(url, heard('qwq-32b', { language: 'de' }))
+  expect(await response.text()).toBe(answer)
+  expect(response.headers.get('x-penstock-model')).toBe('openai/whisper-large-v3')
+  const { body, headers } = engine.seen[0] ?? { body: Buffer.alloc(0), headers: {} }
+  const type = headers['content-type'] ?? ''
+  expect(type).toMatch(/^multipart\/form-data; boundary=/)
+  const form = await new Response(body, { headers: { 'content-type': type } }).formData()
+  const file = form.get('file')
+  if (!(file instanceof File)) throw new Error('no file arrived')
+  expect([form.get('model'), form.get('language'), file.size]).toEqual([
+    'openai/whisper-large-v3',
+    'de',
+    50_000,
+  ])
+  await until('the report', () => finished.length === 1)
+  expect(finished[0]).toMatchObject({ modelAsked: 'qwq-32b', outcome: 'ok', promptTokens: null })
+})
+
+test('audio: refusals', async () => {
+  const { url, engine } = await startWorld(answered)
+  const unknown = Refusal.parse(await (await sendForm(url, heard('whisper-9'))).json()).error
+  expect(unknown).toMatchObject({ code: 'model_not_found', param: 'model' })
+  const twice = heard('qwq-32b')
+  twice.append('model', 'deepseek-r1')
+  const refused = await sendForm(url, twice, '/v1/audio/translations')
+  expect(refused.status).toBe(400)
+  expect(Refusal.parse(await refused.json()).error.message).toContain('more than once')
+  expect((await send(url, '/v1/audio/transcriptions')).status).toBe(400)
+  expect(engine.seen).toHaveLength(0)
+  await closeAll()
+  const sglang = await startWorld(answered, { route: { engine: 'sglang' } })
+  const none = Refusal.parse(await (await sendForm(sglang.url, heard('qwq-32b'))).json()).error
+  expect(none.message).toContain('(sglang) has no /v1/audio/transcriptions')
+})
