@@ -7,7 +7,7 @@
  * weighted rendezvous hashing, so that a replica that comes takes its share and one that goes
  * leaves its own, and nobody else moves.
  */
-import { hashText, unitOf } from './hash.ts'
+import { hashOf, hashText, unitOf } from './hash.ts'
 import type { RoutePolicy, Target } from './snapshot.ts'
 
 /** Requests in flight through Penstock to a replica slot, counted over all threads. */
@@ -141,13 +141,24 @@ const nextInTurn = ({ ready, only, weights, random, turn }: Field): Target => {
   return ready[(at + step) % count] ?? only
 }
 
+/** Kept as long as the snapshot that the target came with. */
+const idHashes = new WeakMap<Target, number>()
+
+const idHash = (target: Target): number => {
+  const kept = idHashes.get(target)
+  if (kept !== undefined) return kept
+  const hash = hashText(target.id)
+  idHashes.set(target, hash)
+  return hash
+}
+
 /** Weighted rendezvous hashing (Schindelhauer and Schomaker 2005): the highest score wins. */
 const preferred = ({ ready, weights }: Field, hash: number | null | undefined): Target | null => {
   if (hash === null || hash === undefined) return null
   let best: Target | null = null
   let highest = Number.NEGATIVE_INFINITY
   for (const [at, target] of ready.entries()) {
-    const score = (weights[at] ?? 1) / -Math.log(unitOf(hashText(target.id, hash)))
+    const score = (weights[at] ?? 1) / -Math.log(unitOf(hashOf(hash, idHash(target))))
     if (score <= highest) continue
     best = target
     highest = score

@@ -37,5 +37,9 @@ const encoder = new TextEncoder()
 
 export const hashText = (text: string, seed = 0): number => hashBytes(encoder.encode(text), seed)
 
+/** One hash of two, the order of which counts. */
+export const hashOf = (first: number, second: number): number =>
+  finished(first ^ scrambled(second ^ C2))
+
 /** A hash as a number in (0, 1). */
 export const unitOf = (hash: number): number => (hash + 0.5) / 4_294_967_296

@@ -103,7 +103,7 @@ export class Routing {
     return byRegex ?? null
   }
 
-  /** A key lists names, aliases of a name, patterns of its own, and patterns as routes have them. */
+  /** A key lists names, aliases of a name, patterns of its own and patterns as routes have them. */
   #allows({ models }: GatewayKey, route: GatewayRoute, name: string): boolean {
     if (models === null) return true
     const { kind, aliases } = matchOf(route)
