@@ -155,7 +155,10 @@ const reasons = (
   if (found.length > 0) return found
   return prompt < 0 || completion < 0
     ? ['the engine counted less than it told our callers']
-    : ['something else than this Penstock uses the engine, or requests of ours were lost']
+    : [
+        'something else than this Penstock uses the engine, or answers of ours were lost, or begun' +
+          ' here and given by another replica',
+      ]
 }
 
 const count = (number: number, what: string): string =>

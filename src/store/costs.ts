@@ -1,7 +1,7 @@
 /** What the machines cost, by day: kept by adding, together with the moment up to which it is. */
 import type { CostRow } from '../core/cost.ts'
 import type { Database } from './sqlite.ts'
-import { DAYS_MAX } from './usage.ts'
+import { dropPast } from './usage.ts'
 
 /** Of all days; the oldest go first. A node has as many a day as deployments take turns on it. */
 const ROWS_MAX = 500_000
@@ -13,6 +13,8 @@ export const recordCosts = (
   untilMs: number,
 ): void => {
   database.transaction(() => {
+    const days = [...new Set(rows.map(({ day }) => day))]
+    const newDay = days.some((day) => isNew(database, day))
     for (const row of rows) {
       database.write(
         `INSERT INTO cost_days VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
@@ -24,13 +26,17 @@ export const recordCosts = (
       'INSERT INTO cost_meter VALUES (1, ?) ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms',
       [Math.round(untilMs)],
     )
-    if (rows.length > 0) prune(database)
+    if (newDay) prune(database)
   })
 }
 
+const isNew = (database: Database, day: number): boolean => {
+  const sql = 'SELECT count(*) FROM (SELECT 1 FROM cost_days WHERE day = ? LIMIT 1)'
+  return database.number(sql, [day]) === 0
+}
+
 const prune = (database: Database): void => {
-  const newest = database.number('SELECT coalesce(max(day), 0) FROM cost_days')
-  database.write('DELETE FROM cost_days WHERE day <= ?', [newest - DAYS_MAX])
+  database.write(dropPast('cost_days'), [])
   while (database.number('SELECT count(*) FROM cost_days') > ROWS_MAX) {
     database.write('DELETE FROM cost_days WHERE day = (SELECT min(day) FROM cost_days)', [])
   }

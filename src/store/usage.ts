@@ -19,7 +19,7 @@ import { type Tables, USAGE_SUMS } from './tables.ts'
 
 /** Consumers x models of one day that are told apart. */
 export const DAY_ROWS_MAX = 20_000
-/** Two years and a bit: this year can be held against the last. */
+/** Days with any use that are kept: this year can be held against the last. */
 export const DAYS_MAX = 800
 /** Over all days, at about 200 bytes each; the oldest days go first. */
 const ROWS_MAX = 1_000_000
@@ -92,13 +92,15 @@ export const countInDays = (database: Database, rows: readonly RequestRow[]): vo
     batch.set(text, entry)
   }
   const sizes = new Map<number, number>()
+  let newDay = false
   for (const { key, sums } of batch.values()) {
     if (add(database, key, sums)) continue
     const size = sizes.get(key.day) ?? sizeOf(database, key.day)
+    newDay ||= size === 0
     put(database, size < DAY_ROWS_MAX ? key : crowded(key), sums)
     sizes.set(key.day, size + 1)
   }
-  if (sizes.size > 0) prune(database)
+  if (newDay) prune(database)
 }
 
 const sizeOf = (database: Database, day: number): number =>
@@ -131,9 +133,13 @@ const put = (database: Database, key: DayKey, sums: UsageSums): void => {
   database.write(INSERT, values)
 }
 
+/** Days are counted, not subtracted: a clock that was once years ahead must not empty the past. */
+export const dropPast = (table: 'usage_days' | 'cost_days'): string =>
+  `DELETE FROM ${table} WHERE day <= coalesce(
+    (SELECT DISTINCT day FROM ${table} ORDER BY day DESC LIMIT 1 OFFSET ${DAYS_MAX}), -1)`
+
 const prune = (database: Database): void => {
-  const newest = database.number('SELECT coalesce(max(day), 0) FROM usage_days')
-  database.write('DELETE FROM usage_days WHERE day <= ?', [newest - DAYS_MAX])
+  database.write(dropPast('usage_days'), [])
   while (database.number('SELECT count(*) FROM usage_days') > ROWS_MAX) {
     database.write('DELETE FROM usage_days WHERE day = (SELECT min(day) FROM usage_days)', [])
   }

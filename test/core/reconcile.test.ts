@@ -73,11 +73,7 @@ describe('our books against the engine', () => {
     [{ ...OURS, cut: 2, unmetered: 2 }, IDLE, ['2 requests ended before any figure was known']],
     [{ ...OURS, cut: 2 }, IDLE, ['2 requests cut off, up to a step of the engine after we looked']],
     [OURS, { ...IDLE, inFlight: 1 }, ['1 request still running, counted when ended']],
-    [
-      OURS,
-      IDLE,
-      ['something else than this Penstock uses the engine, or requests of ours were lost'],
-    ],
+    [OURS, IDLE, [expect.stringContaining('something else than this Penstock uses the engine')]],
   ])('say what a difference may be', (ours, now, why) => {
     const run = readRun(opened(), { prompt: 50, completion: 70 }, 5)
     expect(reconciled(run, ours, now)).toMatchObject({

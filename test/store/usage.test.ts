@@ -173,11 +173,21 @@ test('names beyond the bound of a day share a row, and none of their tokens is l
 
 test('days go when they are old', async () => {
   const { store } = await opened()
-  store.recordRequests([finished('old', { acceptedAtMs: 18_000 * DAY_MS })])
-  store.recordRequests([finished('kept', { acceptedAtMs: (18_001 + 5) * DAY_MS })])
-  store.recordRequests([finished('new', { acceptedAtMs: (18_000 + DAYS_MAX) * DAY_MS })])
+  const cost = { node: 'a', deployment: '', state: 'free' as const, currency: 'CNY' }
+  const onDays = (days: readonly number[]): void => {
+    store.recordRequests(days.map((day) => finished(`${day}`, { acceptedAtMs: day * DAY_MS })))
+    store.recordCosts(
+      days.map((day) => ({ ...cost, day, amount: 1, gpuSeconds: 1 })),
+      1,
+    )
+  }
+  onDays([...Array(DAYS_MAX + 3).keys()].map((day) => 18_000 + day))
+  // A clock that is years ahead for a moment costs one day, not all of them.
+  onDays([90_000])
+  const kept = [...Array(DAYS_MAX - 1).keys()].map((day) => 18_004 + day)
   const rows = await store.usage({ ...ALL, by: ['day'] })
-  expect(rows.map(({ day }) => day)).toEqual([18_006, 18_000 + DAYS_MAX])
+  expect(rows.map(({ day }) => day)).toEqual([...kept, 90_000])
+  expect((await store.costs(ALL)).map(({ day }) => day)).toEqual([...kept, 90_000])
 })
 
 test('usage of a database from before is counted from the rows that it has', async () => {
