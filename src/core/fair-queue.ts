@@ -147,7 +147,10 @@ export class FairQueue<Item> {
     }
     const newest = this.#heaviest(band)
     if (newest === null) return null
-    return this.#counterOf(newest.consumer) > this.#counterOf(consumer) ? newest : null
+    const more = this.#counterOf(newest.consumer) - this.#counterOf(consumer)
+    const own = this.#lines(band).get(consumer)?.size ?? 0
+    // One who has just come stands level with the others: then it is who has more waiting.
+    return more > 0 || (more === 0 && (newest.line?.size ?? 0) > own + 1) ? newest : null
   }
 
   /** About how many of this queue go before it: consumers of a band take turns. */
@@ -181,15 +184,15 @@ export class FairQueue<Item> {
   }
 
   #heaviest(band: number): Waiter<Item> | null {
-    let worst: Waiter<Item> | null = null
+    let worst: Line<Item> | null = null
     let most = Number.NEGATIVE_INFINITY
-    for (const { consumer, last } of this.#lines(band).values()) {
-      const counter = this.#counterOf(consumer)
-      if (counter < most) continue
-      worst = last
+    for (const line of this.#lines(band).values()) {
+      const counter = this.#counterOf(line.consumer)
+      if (counter < most || (counter === most && line.size <= (worst?.size ?? 0))) continue
+      worst = line
       most = counter
     }
-    return worst
+    return worst?.last ?? null
   }
 
   #lines(band: number): Map<string, Line<Item>> {

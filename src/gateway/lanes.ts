@@ -93,11 +93,13 @@ export class Lanes<Item extends Queued> {
 
   /**
    * One whose consumer waits nowhere here begins where those in the queue stand, or where the last
-   * one of it stood: a rest earns no turns.
+   * one of it stood: a rest earns no turns. A hair before them, so that who comes anew after a
+   * crowd goes first and may take one of the places that are kept for those who hold few.
    */
   lift({ index, queue }: Lane<Item>, account: Account, band: number): void {
     if (queue.has(lineOf(account))) return
-    this.#slots.lift(account, this.#slots.least(index, band) ?? this.#slots.lastCounter(index))
+    const stand = this.#slots.least(index, band) ?? this.#slots.lastCounter(index)
+    this.#slots.lift(account, stand - 1)
   }
 
   add(lane: Lane<Item>, item: Item, band: number): Waiter<Item> {

@@ -5,6 +5,7 @@
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import type { Ceiling, Sent } from '../core/admission.ts'
 import type { BreakerPhase } from '../core/breaker.ts'
 import {
   type FinishedRequest,
@@ -58,6 +59,10 @@ export type GatewayHandle = {
   totalInFlight(): number
   /** Whether a replica slot is asked, left alone, or probed by one request. */
   breaker(slot: number): BreakerPhase
+  /** Requests that wait for a deployment, over all threads. */
+  waiting(deployment: string): number
+  /** What a replica slot was sent, and how far it is filled. */
+  admission(slot: number): { readonly sent: Sent; readonly ceiling: Ceiling }
   /** Refuses new requests, lets running ones end for `deadlineMs`, then cuts them and stops. */
   drain(deadlineMs: number): Promise<void>
   /** Stops now: running requests are cut as at the end of a drain. */
@@ -135,6 +140,14 @@ class Gateway implements GatewayHandle {
 
   breaker(slot: number): BreakerPhase {
     return this.#breakers.phase(slot)
+  }
+
+  waiting(deployment: string): number {
+    return this.#queue.waiting(this.#queue.lane(deployment)).count
+  }
+
+  admission(slot: number): { readonly sent: Sent; readonly ceiling: Ceiling } {
+    return { sent: this.#admission.sent(slot), ceiling: this.#admission.ceiling(slot) }
   }
 
   drain(deadlineMs: number): Promise<void> {
