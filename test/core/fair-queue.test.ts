@@ -49,7 +49,7 @@ test('who makes room: the newest of the heaviest, the last band first, never one
   const level = queue.add(4, { consumer: 'light', band: 1 })
   expect(queue.victim({ consumer: 'light', band: 1 })).toBe(null)
   expect(queue.position(first)).toBe(0)
-  expect(queue.position(newest)).toBe(1)
+  expect(queue.position(newest)).toBe(2)
   expect(queue.position(level)).toBe(1)
 })
 
