@@ -7,7 +7,15 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { newPlace, type Place, penstock, type Running, until, verb } from '../support/penstock.ts'
+import {
+  freePort,
+  newPlace,
+  type Place,
+  penstock,
+  type Running,
+  until,
+  verb,
+} from '../support/penstock.ts'
 import { startLoad, watchLateness } from '../support/usage-load.ts'
 
 /** What kill -9 may cost: requests that ended in the last 250 ms. */
@@ -59,6 +67,14 @@ const rowsIn = (place: Place): Map<string, number> => {
   return new Map(rows.map((row) => Row.parse(row)).map(({ id, n }) => [id, n]))
 }
 
+/** Every rehearsal has the same loopback addresses: this engine gets a port that none has. */
+const enginePort = async (): Promise<number> => {
+  for (;;) {
+    const port = await freePort()
+    if (port < 65_000) return port
+  }
+}
+
 const rankPids = (place: Place): readonly number[] =>
   readdirSync(join(place.home, 'run'))
     .filter((name) => name.endsWith('.json'))
@@ -105,6 +121,7 @@ describe('usage', { timeout: 240_000 }, () => {
   h20-1:
     address: 10.0.0.11
     gpus: { profile: h20-96g, count: 1 }
+    ports: { http: ${await enginePort()} }
     cost: { amount: 50000, currency: CNY, per: year }\n`,
     )
     const text = `kind: Deployment
