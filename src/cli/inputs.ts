@@ -23,12 +23,12 @@ export const inputsOf = async (settings: Settings): Promise<Inputs> => {
   return { ok: true, files: sent(files), desired: answer.desired }
 }
 
-/** Paths inside the inventory are relative to it; a running Penstock may have another directory. */
-const sent = (files: InputFiles): InputFiles => {
-  const { inventory } = files
-  if (inventory === null) return files
-  return { ...files, inventory: { ...inventory, path: resolve(inventory.path) } }
-}
+/** Paths inside a file are relative to it; a running Penstock may have another directory. */
+const sent = ({ inventory, manifests, ...rest }: InputFiles): InputFiles => ({
+  ...rest,
+  inventory: inventory === null ? null : { ...inventory, path: resolve(inventory.path) },
+  manifests: manifests.map((file) => ({ ...file, path: resolve(file.path) })),
+})
 
 /** Every issue on its line, then how many: exit code 2. */
 export const refuse = (issues: readonly Issue[]): ExitCode => {
