@@ -4,7 +4,12 @@
  */
 import { SimulatedClock } from '../../runtimes/simulator/clock.ts'
 
-type Due = { readonly atMs: number; readonly order: number; readonly run: () => void }
+type Due = {
+  readonly atMs: number
+  readonly order: number
+  readonly run: () => void
+  cancelled: boolean
+}
 
 const EPOCH_SECONDS = 1_800_000_000
 
@@ -13,7 +18,6 @@ export class VirtualClock extends SimulatedClock {
   #order = 0
   /** A binary heap: the next is the first. */
   readonly #due: Due[] = []
-  readonly #cancelled = new Set<number>()
 
   constructor() {
     super(1)
@@ -23,8 +27,8 @@ export class VirtualClock extends SimulatedClock {
     return this.#nowMs
   }
 
-  override epochSeconds(): number {
-    return EPOCH_SECONDS + Math.floor(this.#nowMs / 1000)
+  override epochMs(): number {
+    return EPOCH_SECONDS * 1000 + this.#nowMs
   }
 
   override realMs(simulatedMs: number): number {
@@ -38,8 +42,23 @@ export class VirtualClock extends SimulatedClock {
   override after(simulatedMs: number, run: () => void): () => void {
     const order = this.#order
     this.#order += 1
-    this.#push({ atMs: this.#nowMs + Math.max(0, simulatedMs), order, run })
-    return () => this.#cancelled.add(order)
+    // What is a rounding error away is a nanosecond away, or time would stand still.
+    const atMs = this.#nowMs + (simulatedMs > 0 ? Math.max(1e-6, simulatedMs) : 0)
+    const due = { atMs, order, run, cancelled: false }
+    this.#push(due)
+    return () => {
+      due.cancelled = true
+    }
+  }
+
+  override every(spanMs: number, run: () => void): () => void {
+    let cancel = () => {}
+    const again = () => {
+      cancel = this.after(spanMs, again)
+      run()
+    }
+    cancel = this.after(spanMs, again)
+    return () => cancel()
   }
 
   override soon(run: () => void): () => void {
@@ -56,7 +75,7 @@ export class VirtualClock extends SimulatedClock {
       const next = this.#due[0]
       if (next === undefined || next.atMs > endMs) break
       this.#pop()
-      if (this.#cancelled.delete(next.order)) continue
+      if (next.cancelled) continue
       this.#nowMs = next.atMs
       next.run()
       await new Promise((resolve) => setImmediate(resolve))
