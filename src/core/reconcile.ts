@@ -29,7 +29,7 @@ export type EngineRun = {
 /** What finished requests and probes added up to during the run. */
 export type OurTokens = {
   readonly requests: number
-  /** Of `requests`: ended otherwise than `ok`. An engine may be a step ahead of what we saw. */
+  /** Of `requests`: ended otherwise than `ok`. An engine goes on until it notices. */
   readonly cut: number
   /** Of `requests`: nobody said how many tokens they were. */
   readonly unmetered: number
@@ -147,7 +147,7 @@ const reasons = (
     unmetered === 0 ? '' : `${count(unmetered, 'request')} ended before any figure was known`,
     cut === unmetered || cut === 0
       ? ''
-      : `${count(cut - unmetered, 'request')} cut off, up to a step of the engine after we looked`,
+      : `${count(cut - unmetered, 'request')} cut off: engines go on until they notice (vLLM a step, SGLang 2 s)`,
     run.resets === 0
       ? ''
       : `the counters fell to 0 ${run.resets} times unseen, with what came after the last reading`,

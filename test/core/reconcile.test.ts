@@ -71,7 +71,11 @@ describe('our books against the engine', () => {
 
   it.each([
     [{ ...OURS, cut: 2, unmetered: 2 }, IDLE, ['2 requests ended before any figure was known']],
-    [{ ...OURS, cut: 2 }, IDLE, ['2 requests cut off, up to a step of the engine after we looked']],
+    [
+      { ...OURS, cut: 2 },
+      IDLE,
+      ['2 requests cut off: engines go on until they notice (vLLM a step, SGLang 2 s)'],
+    ],
     [OURS, { ...IDLE, inFlight: 1 }, ['1 request still running, counted when ended']],
     [OURS, IDLE, [expect.stringContaining('something else than this Penstock uses the engine')]],
   ])('say what a difference may be', (ours, now, why) => {
