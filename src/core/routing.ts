@@ -6,7 +6,7 @@
  */
 import { hashText, unitOf } from './hash.ts'
 import { nearest } from './nearest.ts'
-import { type Pattern, patternOf, Regexes } from './pattern.ts'
+import { patternOf, Regexes } from './pattern.ts'
 import type { GatewayKey, GatewayRoute, RouteMatch, Target } from './snapshot.ts'
 
 export type Asking = {
@@ -27,8 +27,8 @@ export type Routed =
 
 /** How many model names an error names; the rest are counted. */
 const NAMED_MODELS_MAX = 20
-/** Among so many the nearest name is sought. */
-const GUESSED_FROM_MAX = 1_000
+/** Among so many the nearest name is sought: anybody may ask for a name that is not there. */
+const GUESSED_FROM_MAX = 300
 const SHOWN_NAME_MAX = 200
 
 export class Routing {
@@ -112,7 +112,7 @@ export class Routing {
       // Another name of the same model; a pattern's alias is only one of the names it covers.
       if (kind === 'exact' && aliases.includes(one)) return true
       const pattern = patternOf(one)
-      return pattern.kind !== 'exact' && matchesOnce(pattern, name)
+      return pattern.kind !== 'exact' && this.#compiled.matches(pattern, name)
     })
   }
 
@@ -154,12 +154,8 @@ const shown = (name: string): string =>
 const matchOf = ({ match, model }: GatewayRoute): RouteMatch =>
   match ?? { kind: 'exact', pattern: model, aliases: [], when: null }
 
-/** Keys' own patterns: few and short-lived; parsed when they are asked. */
-const matchesOnce = (pattern: Pattern, name: string): boolean =>
-  new Regexes(null).matches(pattern, name)
-
 /** Every condition that is given holds; of a list, one. */
-export const whenFits = (when: RouteMatch['when'], { key, group, headers }: Asking): boolean => {
+const whenFits = (when: RouteMatch['when'], { key, group, headers }: Asking): boolean => {
   if (when === null) return true
   if (when.consumers !== undefined && !when.consumers.includes(key.consumer)) return false
   if (when.groups !== undefined && !when.groups.some((one) => one === group)) return false
