@@ -33,7 +33,7 @@ export type FinishField = 'choices' | 'stop_reason' | 'status' | 'none'
 
 export type Protocol = {
   readonly path: string
-  readonly methods: readonly Method[]
+  readonly method: Method
   readonly body: 'json' | 'form' | 'none'
   readonly errors: ErrorDialect
   /** Keys that cap the answer's tokens; the largest counts. */
@@ -47,6 +47,8 @@ export type Protocol = {
   readonly continuousUsage: boolean
   /** The engines differ in the name of the thinking (core/reasoning.ts). */
   readonly reasoningField: boolean
+  /** The answer's `usage` is this request's own, and not that of one before. */
+  readonly metered: boolean
   /** Answers are kept by the replica that made them, under their id. */
   readonly keeps: boolean
   /** What a model must be for the engine to have it. */
@@ -64,7 +66,7 @@ export type Task = 'generate' | 'pool' | 'transcribe' | 'any'
 const CHAT_CAPS: readonly TrackedKey[] = ['max_tokens', 'max_completion_tokens']
 
 const DEFAULTS = {
-  methods: ['POST'],
+  method: 'POST',
   body: 'json',
   errors: 'openai',
   caps: [],
@@ -73,6 +75,7 @@ const DEFAULTS = {
   finish: 'none',
   continuousUsage: false,
   reasoningField: false,
+  metered: true,
   keeps: false,
   task: 'generate',
   engines: {},
@@ -137,10 +140,11 @@ const heard = (path: string): Protocol => ({
 const stored = (path: string, method: Method, more: Partial<Protocol> = {}): Protocol => ({
   ...DEFAULTS,
   path,
-  methods: [method],
+  method,
   body: 'none',
   weighs: 'nothing',
   events: method === 'GET' ? RESPONSES_EVENTS : null,
+  metered: false,
   ...more,
 })
 
@@ -199,7 +203,7 @@ export const enginePath = ({ path, engines }: Protocol, engine: string): string 
 
 /** For a caller who asked a model at a path that its engine does not have for it. */
 export const notOffered = (protocol: Protocol, model: string, engine: string): string => {
-  const { path, task } = protocol
+  const { path, task, method } = protocol
   const others = PROTOCOLS.filter(
     (other) =>
       other.body !== 'none' &&
@@ -207,9 +211,22 @@ export const notOffered = (protocol: Protocol, model: string, engine: string): s
       (other.task === 'generate') !== (task === 'generate') &&
       enginePath(other, engine) !== null,
   ).map((other) => other.path)
-  const instead = task === 'any' ? '' : `; its kind is asked at ${others.join(', ')}`
-  return `the model '${model}' (${engine}) has no ${path}${instead}`
+  const instead =
+    task === 'any' || protocol.body === 'none' ? '' : `; its kind is asked at ${others.join(', ')}`
+  const what = method === 'POST' ? path : `${method} ${path}`
+  return `the model '${model}' (${engine}) has no ${what}${instead}`
 }
+
+const withHead = (method: Method): readonly string[] =>
+  method === 'GET' ? ['GET', 'HEAD'] : [method]
+
+/** By path, the methods of its requests as an `Allow` header has them (RFC 9110 10.2.1). */
+export const METHODS: Readonly<Record<string, string>> = Object.fromEntries(
+  PROTOCOLS.map(({ path }) => {
+    const own = PROTOCOLS.filter((other) => other.path === path).map(({ method }) => method)
+    return [path, [...own.flatMap(withHead), 'OPTIONS'].join(', ')]
+  }),
+)
 
 /** In whose shape a path speaks, also one that we do not have. */
 export const dialectAt = (path: string): ErrorDialect =>

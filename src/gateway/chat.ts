@@ -17,6 +17,7 @@ import { type Asker, reserve } from './reserve.ts'
 import type { Caller } from './respond.ts'
 import { Saturated } from './saturated.ts'
 import type { GatewayState } from './state.ts'
+import { heldTo } from './stored.ts'
 import type { Ticket } from './ticket.ts'
 
 export type ChatStart = {
@@ -46,9 +47,10 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   const { body, ask } = adjusted(ticket, { body: start.body, ask: read, route: asked, consumer })
   ticket.ask = ask
   ticket.bodyBytes = body.length
-  const ties = tiesOf(asked, { body, ask, asker, keyId: key.id })
+  const home = heldTo(state, ticket, { route: asked, key, previous: ask.previous })
+  const ties = tiesOf(home, { body, ask, asker, keyId: key.id })
   ticket.affinity = ties
-  const share = splitOf(asked, { sessionHash: ties.conversation, random: Math.random() })
+  const share = splitOf(home, { sessionHash: ties.conversation, random: Math.random() })
   const place = await admitted(state, share, { ticket, ask, key, asker, res })
   if (place === null) return
   const { from, route, target } = place

@@ -239,7 +239,8 @@ export class Exchange implements Line, Running, AttemptListener {
     if (this.#clientBlocked) attempt.pause()
     const { headers } = this.#start
     const upstream = upstreamOf(target, { path: this.#path, headers })
-    const ask = { ...upstream, method: 'POST' as const, body }
+    const { method } = this.ticket.protocol
+    const ask = { ...upstream, method, body }
     this.#state.pools.of(target.url).dispatch(ask, attempt)
   }
 

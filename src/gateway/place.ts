@@ -24,8 +24,12 @@ export const enterQueue = async (
     res,
     // As things stand then: the route may have waited through several snapshots.
     pick: (exclude) => {
-      const targets = state.table.targetsOf(route.deployment)
-      return chooseTarget(state, { route, targets, affinity: ticket.affinity, exclude })
+      const { affinity, home } = ticket
+      const current = state.table.targetsOf(route.deployment)
+      if (home === null) return chooseTarget(state, { route, targets: current, affinity, exclude })
+      // Waiting for one full replica, it would keep others from those that have room.
+      const targets = current.filter(({ slot }) => slot === home)
+      return chooseTarget(state, { route, targets, affinity })
     },
   })
   // Below the ceiling there is nothing to wait for, not even a turn of the event loop.

@@ -7,7 +7,8 @@ import { UsageStrip, usageEdit } from '../core/usage-strip.ts'
 export type Prepared = {
   /** The engine's own path. */
   readonly path: string
-  readonly body: Uint8Array
+  /** Null: the request has none. */
+  readonly body: Uint8Array | null
   /** Takes out the usage that only we asked for; null: nothing to take out. */
   readonly strip: UsageStrip | null
 }

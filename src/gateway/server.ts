@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
-import { dialectAt, PROTOCOLS, type Protocol } from '../core/protocol.ts'
+import { dialectAt, METHODS, PROTOCOLS, type Protocol } from '../core/protocol.ts'
 import { PenstockError } from '../errors.ts'
 import { authenticate } from './auth.ts'
 import { startChat } from './chat.ts'
@@ -21,6 +21,7 @@ import {
   sendJson,
 } from './respond.ts'
 import type { GatewayState } from './state.ts'
+import { startStored } from './stored.ts'
 import { Ticket } from './ticket.ts'
 
 declare module 'fastify' {
@@ -31,8 +32,10 @@ declare module 'fastify' {
 
 /** Passed on to the engine. */
 const PROXIED = PROTOCOLS.filter(({ body }) => body !== 'none')
-const METHODS: Readonly<Record<string, string>> = {
-  ...Object.fromEntries(PROXIED.map(({ path }) => [path, 'POST, OPTIONS'])),
+/** Of an answer that a replica keeps, by its id. */
+const STORED = PROTOCOLS.filter(({ body }) => body === 'none')
+const ALLOWED: Readonly<Record<string, string>> = {
+  ...METHODS,
   '/v1/models': 'GET, HEAD, OPTIONS',
   '/healthz': 'GET, HEAD',
   '/readyz': 'GET, HEAD',
@@ -96,17 +99,25 @@ export const buildServer = (state: GatewayState, onBug: OnBug): FastifyInstance 
 const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
   for (const protocol of PROXIED) {
     app.post(protocol.path, { onRequest: admit(state, protocol) }, async (request, reply) => {
-      const { body, ticket } = request
-      if (ticket === null) throw new Error('a proxied request came in without a ticket')
+      const { body } = request
       await startChat({
         state,
-        ticket,
-        asker: { headers: request.headers, ip: request.ip, url: request.url },
         body: body instanceof Uint8Array ? body : new Uint8Array(0),
-        res: reply.raw,
-        caller: callerOf(request),
+        ...asked(request, reply),
       })
       reply.hijack()
+    })
+  }
+  for (const protocol of STORED) {
+    const { method } = protocol
+    app.route<{ Params: { id: string } }>({
+      method,
+      url: protocol.path,
+      onRequest: admit(state, protocol),
+      handler: async (request, reply) => {
+        startStored({ state, id: request.params.id, ...asked(request, reply) })
+        reply.hijack()
+      },
     })
   }
   app.get('/v1/models', (request, reply) => {
@@ -128,6 +139,12 @@ const addRoutes = (app: FastifyInstance, state: GatewayState): void => {
     const { ready, why } = readiness(state)
     answer(request, reply, { status: ready ? 200 : 503, body: { ready, why } })
   })
+}
+
+const asked = (request: FastifyRequest, reply: FastifyReply) => {
+  const { ticket, headers, ip, url } = request
+  if (ticket === null) throw new Error('a proxied request came in without a ticket')
+  return { ticket, asker: { headers, ip, url }, res: reply.raw, caller: callerOf(request) }
 }
 
 const goOn = (waiting: Waiting, req: IncomingMessage): void => {
@@ -186,7 +203,7 @@ const answerUnrouted = (request: FastifyRequest, reply: FastifyReply): void => {
   reply.hijack()
   const caller = callerOf(request)
   const path = pathOf(request)
-  const allow = path.startsWith('/v1/models/') ? METHODS['/v1/models'] : METHODS[path]
+  const allow = ALLOWED[patternOf(path)]
   if (allow === undefined) {
     const message = `there is no ${request.method} ${path.slice(0, 200)}; the API is under /v1`
     sendFailure(reply.raw, caller, failureOf(new PenstockError('not_found', message)))
@@ -219,6 +236,12 @@ const callerOf = (request: FastifyRequest): Caller => ({
   origin: request.headers.origin !== undefined,
   errors: dialectAt(pathOf(request)),
 })
+
+/** The path as the table of methods has it. */
+const patternOf = (path: string): string => {
+  if (path.startsWith('/v1/models/')) return '/v1/models'
+  return path.replace(/^\/v1\/responses\/[^/]+(?=$|\/cancel$)/, '/v1/responses/:id')
+}
 
 const pathOf = ({ url }: FastifyRequest): string => url.split('?', 1)[0] ?? ''
 

@@ -2,6 +2,7 @@
 import { Estimator } from '../core/estimate.ts'
 import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
 import type { AdmissionSlots } from './admission-slots.ts'
+import type { AnswerSlots } from './answer-slots.ts'
 import { type Breakers, sharedClockMs } from './breakers.ts'
 import { Turns } from './choose.ts'
 import { Kept } from './kept.ts'
@@ -26,6 +27,7 @@ type Setup = {
   readonly retries: RetryBudget
   readonly admission: AdmissionSlots
   readonly queue: QueueSlots
+  readonly answers: AnswerSlots
   readonly snapshot: GatewaySnapshot
   /** Epoch seconds at which Penstock started, the same in all threads. */
   readonly startedAtSeconds: number
@@ -39,6 +41,7 @@ export class GatewayState {
   readonly breakers: Breakers
   readonly retries: RetryBudget
   readonly queue: Waiting
+  readonly answers: AnswerSlots
   readonly estimator = new Estimator()
   readonly startedAtSeconds: number
   readonly report: (request: FinishedRequest) => void
@@ -55,6 +58,7 @@ export class GatewayState {
     this.limits = setup.limits
     this.breakers = setup.breakers
     this.retries = setup.retries
+    this.answers = setup.answers
     this.startedAtSeconds = setup.startedAtSeconds
     this.report = setup.report
     this.#table = new Table(setup.snapshot)

@@ -119,6 +119,8 @@ export class StreamAnswer implements Answer {
         this.#line.fail(interrupted(GAVE_UP))
         return
       }
+      // Before the client reads it, who may ask for it at once.
+      if (kind === 'other') this.#line.ticket.keptAs(this.#watch.id)
       this.#strip?.add(bytes, event)
       if (kind !== 'done') this.#told?.add(bytes, event)
       if (kind === 'done') {

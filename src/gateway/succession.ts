@@ -74,7 +74,10 @@ export class Succession {
   #other(route: GatewayRoute): Target | null {
     const { state, ticket } = this.#setup
     const current = state.table.targetsOf(route.deployment)
-    const targets = current.filter(({ id }) => !this.#failed.includes(id))
+    const targets = current.filter(
+      ({ id, slot }) =>
+        !this.#failed.includes(id) && (ticket.home === null || ticket.home === slot),
+    )
     return chooseTarget(state, { route, targets, affinity: ticket.affinity })
   }
 }

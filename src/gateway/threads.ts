@@ -16,6 +16,7 @@ import {
 } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
 import { AdmissionSlots } from './admission-slots.ts'
+import { AnswerSlots } from './answer-slots.ts'
 import { Breakers, sharedClockMs } from './breakers.ts'
 import { LimitSlots } from './limit-slots.ts'
 import { QueueSlots } from './queue-slots.ts'
@@ -88,6 +89,7 @@ class Gateway implements GatewayHandle {
   readonly #retries = new RetryBudget(sharedClockMs)
   readonly #admission: AdmissionSlots
   readonly #queue: QueueSlots
+  readonly #answers = new AnswerSlots()
   readonly #workers = new Map<number, Worker>()
   readonly #restarts = new Set<NodeJS.Timeout>()
   readonly #startedAtSeconds = Math.floor(Date.now() / 1000)
@@ -196,6 +198,7 @@ class Gateway implements GatewayHandle {
       retries: this.#retries.buffer,
       admission: this.#admission.buffer,
       queue: this.#queue.buffer,
+      answers: this.#answers.buffer,
       snapshot: this.#snapshot,
       startedAtSeconds: this.#startedAtSeconds,
     }

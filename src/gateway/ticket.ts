@@ -33,6 +33,8 @@ export class Ticket {
   asked: GatewayRoute | null = null
   /** What ties it to a replica; null: nothing, or not known yet. */
   affinity: Affinity | null = null
+  /** The slot of the only replica that can answer, which keeps what it goes on from; null: any. */
+  home: number | null = null
   /** Who answers: the route that was asked for, or its stand-in. */
   route: GatewayRoute | null = null
   /** Why a stand-in answers; null: none does. */
@@ -102,6 +104,12 @@ export class Ticket {
     this.#state.counts.began(this.#state.thread, target.slot)
   }
 
+  /** The replica keeps the answer under this id, for whoever asks for it later. */
+  keptAs(id: string | null): void {
+    if (id === null || !this.protocol.keeps || this.key === null || this.#target === null) return
+    this.#state.answers.keep(this.key.consumer, id, this.#target.slot)
+  }
+
   firstToken(nowMs: number): void {
     this.#firstTokenAtMs ??= nowMs
   }
@@ -110,7 +118,7 @@ export class Ticket {
     if (this.#finished) return
     this.#finished = true
     this.#release()
-    const { usage } = ending
+    const usage = this.protocol.metered ? ending.usage : null
     const { promptTokens = null, completionTokens = null } = usage ?? {}
     const used = { prompt: promptTokens ?? 0, completion: completionTokens ?? this.produced }
     this.#lease?.end(promptTokens === null ? null : used)

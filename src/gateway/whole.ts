@@ -5,7 +5,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { engineError } from '../core/engine-error.ts'
 import { renamed } from '../core/reasoning.ts'
-import { ABORTED, type Ending, endingOfBody } from '../core/usage.ts'
+import { ABORTED, type Ending, endingOfBody, idOfBody } from '../core/usage.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { isBareNotFound, noSuchPath } from './offer.ts'
@@ -74,6 +74,7 @@ export class WholeAnswer implements Answer {
       this.#line.fail(failureOf(new PenstockError('upstream_error', message)))
       return
     }
+    if (ticket.protocol.keeps) ticket.keptAs(idOfBody(body))
     const { rename } = this.#line
     const sent = rename === null ? body : renamed(body, rename)
     const headers = answerHeaders(this.#line)

@@ -3,6 +3,7 @@ import { Server as NetServer } from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { FromGateway, GatewaySnapshot, ToGateway } from '../core/snapshot.ts'
 import { AdmissionSlots } from './admission-slots.ts'
+import { AnswerSlots } from './answer-slots.ts'
 import { Breakers, sharedClockMs } from './breakers.ts'
 import { drain } from './drain.ts'
 import { LimitSlots } from './limit-slots.ts'
@@ -25,6 +26,7 @@ export type WorkerSetup = {
   readonly retries: SharedArrayBuffer
   readonly admission: SharedArrayBuffer
   readonly queue: SharedArrayBuffer
+  readonly answers: SharedArrayBuffer
   readonly snapshot: GatewaySnapshot
   readonly startedAtSeconds: number
 }
@@ -53,6 +55,7 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
     retries,
     admission: new AdmissionSlots(setup.threads, setup.admission),
     queue: new QueueSlots(setup.threads, setup.queue),
+    answers: new AnswerSlots(setup.answers),
     snapshot,
     startedAtSeconds,
     report,
