@@ -13,6 +13,7 @@ import type {
 } from '../core/admin.ts'
 import type { Desired } from '../core/desired.ts'
 import { processNodes } from '../core/inventory.ts'
+import { patternProblem } from '../core/pattern.ts'
 import type { Plan } from '../core/plan.ts'
 import { planText } from '../core/plan-text.ts'
 import type { FinishedRequest } from '../core/snapshot.ts'
@@ -87,6 +88,7 @@ export const adminPort = (options: AdminOptions): AdminPort => {
     },
     keys: () => store.keys(),
     createKey: (ask) => {
+      refuseBadPatterns(ask.models ?? [])
       const created = store.createKey(ask)
       store.audit('admin', 'create key', `${created.view.id} ${ask.role} ${ask.consumer}`)
       options.keysChanged()
@@ -101,6 +103,16 @@ export const adminPort = (options: AdminOptions): AdminPort => {
     metrics: options.metrics,
     roleOf: (key) => store.roleOf(key),
     ready: options.ready,
+  }
+}
+
+/** A pattern that cannot be run would be a key that opens nothing. */
+const refuseBadPatterns = (models: readonly string[]): void => {
+  for (const model of models) {
+    const problem = patternProblem(model)
+    if (problem === null) continue
+    const what = `models: ${JSON.stringify(model.slice(0, 100))}: ${problem}`
+    throw new PenstockError('invalid_request', what, { param: 'models' })
   }
 }
 

@@ -5,8 +5,7 @@
 import type { Finding, Path, Sourced } from './desired.ts'
 import type { Gateway, Parameters, Route } from './gateway-manifest.ts'
 import { limitsOf } from './limits.ts'
-import { patternOf } from './pattern.ts'
-import { regexOf } from './regex.ts'
+import { patternOf, patternProblem } from './pattern.ts'
 
 type Asked = {
   /** Null: some may stand in a file that could not be read, so that no name is called unknown. */
@@ -90,17 +89,8 @@ const twice = (seen: Set<string>, name: string, where: string): string | null =>
 
 const nameFindings = ({ model, aliases }: Route, at: At): readonly Finding[] => {
   const found: Finding[] = []
-  const { kind, pattern } = patternOf(model)
-  if (kind === 'regex') {
-    const answer = regexOf(pattern)
-    if (!answer.ok) {
-      const message = `${answer.message} (character ${answer.at + 1} of the expression)`
-      found.push({ ...at('model'), message })
-    }
-  } else if (pattern.includes('*')) {
-    const message = 'a * stands at the end only; /…/ is a regular expression'
-    found.push({ ...at('model'), message })
-  }
+  const message = patternProblem(model)
+  if (message !== null) found.push({ ...at('model'), message })
   for (const [index, alias] of aliases.entries()) {
     if (patternOf(alias).kind === 'exact' && !alias.includes('*')) continue
     const message = 'an alias is one name: expected no pattern'

@@ -15,6 +15,16 @@ export const patternOf = (written: string): Pattern => {
   return { kind: 'exact', pattern: written }
 }
 
+/** What is wrong with a name or pattern as it is written; null: nothing. */
+export const patternProblem = (written: string): string | null => {
+  const { kind, pattern } = patternOf(written)
+  if (kind !== 'regex') {
+    return pattern.includes('*') ? 'a * stands at the end only; /…/ is a regular expression' : null
+  }
+  const answer = regexOf(pattern)
+  return answer.ok ? null : `${answer.message} (character ${answer.at + 1} of the expression)`
+}
+
 const NOTHING: Regex = { test: () => false }
 
 /** Regular expressions, each parsed once; one that is refused matches nothing. */

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, test } from 'vitest'
 import { runtimes } from '../../runtimes/index.ts'
 import { adminPort } from '../../src/control/admin.ts'
 import { Loop } from '../../src/control/loop.ts'
@@ -243,4 +243,15 @@ describe('faults', () => {
     await expect(hang({ deployment: 'r1', rank: 3 })).rejects.toThrow(nobody)
     expect(at.audits).toHaveLength(before)
   })
+})
+
+test('a key is not made for a pattern that cannot be run', async () => {
+  const { admin, audits } = await control()
+  const make = (model: string) =>
+    admin.createKey({ role: 'consumer', consumer: 'alice', models: ['qwq-32b', model] })
+  expect(() => make('/(a)\\1/')).toThrow('"/(a)\\\\1/": back-references are not supported')
+  expect(() => make('gpt*4')).toThrow('a * stands at the end only')
+  // The store of this test makes none.
+  expect(() => make('/^gpt-\\d/')).toThrow('not asked here')
+  expect(audits).toEqual([])
 })
