@@ -14,10 +14,10 @@ export const WAITING_MAX = 2
 /** vLLM begins to preempt near a full cache (vllm #23444, #37307): full is called before that. */
 const KV_RATIO = 0.85
 const KV_RATIO_MIN = 0.5
-/** The smallest prefill budget that vLLM takes by default (max_num_batched_tokens). */
+/** The smallest prefill budget that vLLM takes by default (max_num_batched_tokens): one step reads it. */
 const PREFILL_TOKENS = 2048
 const PREFILL_TOKENS_MIN = 256
-const PREFILL_TOKENS_MAX = 16_384
+
 /** A quarter of vLLM's default batch: where an engine of which nothing is known begins. */
 const RUNNING_START = 64
 const RUNNING_MIN = 4
@@ -66,14 +66,20 @@ export type Room =
 
 const GO: Room = { go: true }
 
+export type RoomAsk = {
+  readonly sent: Sent
+  readonly ceiling: Ceiling
+  /** What its consumer has running or waiting there beside it. */
+  readonly holds: number
+  /** Its answer comes in one piece: when the engine begins with it cannot be seen. */
+  readonly whole: boolean
+}
+
 /**
- * May the request that `sent` already counts go? `holds`: what its consumer has running there.
- * An unknown signal is not zero: then only the number of requests decides, and it is bounded.
+ * May the request that `sent` already counts go? An unknown signal is not zero: then only the
+ * number of requests decides, and it is bounded.
  */
-export const roomFor = (
-  signals: Signals,
-  { sent, ceiling, holds }: { sent: Sent; ceiling: Ceiling; holds: number },
-): Room => {
+export const roomFor = (signals: Signals, { sent, ceiling, holds, whole }: RoomAsk): Room => {
   // Alone on the machine: whatever does not fit now never will.
   if (sent.held <= 1 && sent.foreign === 0) return GO
   const places = placesOf(ceiling, signals.maxRunning ?? null)
@@ -85,7 +91,7 @@ export const roomFor = (
   if (waiting > WAITING_MAX) return { go: false, reason: 'waiting' }
   // What has shown a token does not wait, and what was sent before the reading is counted in it.
   const mayWait = Math.min(sent.unstarted, waiting + sent.fresh)
-  const batch = waiting === 0 && sent.unstartedTokens <= ceiling.prefillTokens
+  const batch = whole && waiting === 0 && sent.unstartedTokens <= ceiling.prefillTokens
   if (mayWait > WAITING_MAX && !batch) return { go: false, reason: 'prefill' }
   const capacity = signals.kvCapacityTokens ?? null
   const used = capacity === null ? ratio : ratio + kvShare(sent, capacity)
@@ -188,7 +194,7 @@ const FIT_TOKENS_MIN = 20
 const FIT_SPREAD_MIN = 0.02
 /** Share of the pace's changes that the counts must explain (r squared). */
 const FIT_EXPLAINED_MIN = 0.7
-const GROW = 1.05
+const GROW = 1.1
 const SHRINK = 0.9
 /** First tokens this many times later than an idle engine's mean a queue that we cannot see. */
 const LATE = 4
@@ -225,7 +231,7 @@ const raised = (state: Learned, used: number): Ceiling => {
   return {
     running: Math.min(RUNNING_MAX, Math.max(RUNNING_MIN, Math.min(running, knee))),
     kvRatio: Math.min(KV_RATIO, state.kvRatio + 0.005),
-    prefillTokens: Math.min(PREFILL_TOKENS_MAX, state.prefillTokens + 128),
+    prefillTokens: Math.min(PREFILL_TOKENS, state.prefillTokens + 128),
   }
 }
 

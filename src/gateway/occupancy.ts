@@ -9,8 +9,13 @@ import type { AdmissionSlots, Cell } from './admission-slots.ts'
 
 /** A request that was sent this shortly before a reading may have missed it. */
 const READING_MARGIN_MS = 100
-/** Answers in one piece show no first token: their prompt is taken as read after this. */
-const UNSEEN_START_MS = 2_000
+/**
+ * Answers in one piece show no first token: their prompt is taken as read after as long as others
+ * took lately, or this for each token.
+ */
+const READ_MS_PER_TOKEN = 0.5
+const READ_MS_MIN = 50
+const READ_MS_MAX = 5_000
 const STEP_EVERY_MS = 1_000
 /** An answer that has outgrown what was expected is expected to go on for this share of itself. */
 const BEYOND_RATIO = 0.25
@@ -73,6 +78,7 @@ export class Occupancy {
       sent,
       ceiling: this.slots.ceiling(slot),
       holds: ask.payer.held() - 1,
+      whole: !ask.streams,
     })
     if (room.go) return lease
     lease.leave()
@@ -296,8 +302,11 @@ export class Lease {
 
   /** An answer in one piece shows nothing before its end. */
   age(nowMs: number): void {
-    if (this.#startedAtMs !== null || this.#streams) return
-    if (nowMs - this.#sentAtMs > UNSEEN_START_MS) this.#start(false)
+    if (this.#startedAtMs !== null || this.#streams || this.#target === null) return
+    const { ms, tokens } = this.#occupancy.slots.firstToken(this.#target.slot)
+    const perToken = tokens > 0 ? ms / tokens : READ_MS_PER_TOKEN
+    const readMs = Math.max(READ_MS_MIN, this.#weight.prompt * perToken)
+    if (nowMs - this.#sentAtMs > Math.min(READ_MS_MAX, readMs)) this.#start(false)
   }
 
   answer(): Answer {
