@@ -109,8 +109,8 @@ export type Published = Pick<Reading, 'failure' | 'eccCorrected' | 'eccUncorrect
   readonly busyRatio: number
   /** Real milliseconds for which the memory stays taken after the process; null: it is freed. */
   readonly keepMemoryMs?: number | null
-  /** Real milliseconds for which the first GPU stays lost. */
-  readonly lostMs?: number
+  /** The GPU that fell off the bus, and for how many real milliseconds it stays lost. */
+  readonly lost?: { readonly gpu: number | null; readonly ms: number }
 }
 
 /** Publishes until the process ends. `read` gives memory and how busy the GPUs were. */
@@ -154,7 +154,7 @@ export class GpuPublisher {
 
   #reading(gpu: number, published: Published): Reading & { at: number; hold: Hold | null } {
     const { busyRatio, failure, eccCorrected, eccUncorrected } = published
-    const fails = failure === 'lost' && gpu !== this.#rehearsal.gpus[0] ? undefined : failure
+    const fails = failure === 'lost' && gpu !== published.lost?.gpu ? undefined : failure
     const before = this.#stillHeld(gpu)
     const memoryBytes = Math.round(published.memoryBytes + (before?.memoryBytes ?? 0))
     return {
@@ -178,10 +178,11 @@ export class GpuPublisher {
   }
 
   #hold(gpu: number, published: Published, memoryBytes: number): Hold | null {
-    const { keepMemoryMs = null, lostMs = 0 } = published
-    const lost = lostMs > 0 && gpu === this.#rehearsal.gpus[0]
+    const { keepMemoryMs = null } = published
+    const lostMs = gpu === published.lost?.gpu ? published.lost.ms : 0
+    const lost = lostMs > 0
     if (keepMemoryMs === null && !lost) return null
-    const untilMs = this.#world.clock.epochMs() + Math.max(keepMemoryMs ?? 0, lost ? lostMs : 0)
+    const untilMs = this.#world.clock.epochMs() + Math.max(keepMemoryMs ?? 0, lostMs)
     return { memoryBytes: keepMemoryMs === null ? 0 : memoryBytes, lost, untilMs }
   }
 

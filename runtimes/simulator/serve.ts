@@ -34,7 +34,7 @@ export const serve = async (
   const log = engineLog(settings.engine, rankName(settings), world)
   const memory = planMemory(rehearsal.architecture, rehearsal.memoryBytes, settings)
   const vram = { bytes: 0.6e9, busyRatio: () => 0 }
-  const plays = new RankFaults(clock, faults)
+  const plays = new RankFaults(clock, faults, rehearsal.gpus)
   const publisher = new GpuPublisher(rehearsal, world, () => ({
     processName: processName(settings),
     memoryBytes: vram.bytes,

@@ -72,6 +72,7 @@ const FIELDS: Readonly<Record<string, Field & { readonly expected: string }>> = 
   'after-tokens': { to: 'afterTokens', read: readWhole, expected: WHOLE },
   factor: { to: 'factor', read: readNumber, expected: NUMBER },
   code: { to: 'code', read: readWhole, expected: WHOLE },
+  gpu: { to: 'gpu', read: readWhole, expected: WHOLE },
   deployment: { to: 'deployment', read: readName, expected: NAME },
   replica: { to: 'replica', read: readWhole, expected: WHOLE },
   rank: { to: 'rank', read: readWhole, expected: WHOLE },

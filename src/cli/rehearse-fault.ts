@@ -25,6 +25,7 @@ const WORDS = {
   afterTokens: 'after-tokens',
   factor: 'factor',
   code: 'code',
+  gpu: 'gpu',
 } as const
 const SCOPE_WORDS = {
   deployment: 'deployment',
@@ -48,6 +49,7 @@ export const faultOptions = (command: Command): Command =>
     .option('--after-tokens <n>', 'cut, half-event, truncate: after so many (default: 20)')
     .option('--factor <n>', 'slow-shards: how many times slower (default: 10)')
     .option('--code <n>', 'exit: its status; xid: its number (default: 137, 79)')
+    .option('--gpu <n>', 'xid: which GPU of the node (default: the first of the rank)')
     .option('--timeline <file>', 'play the faults of a file: YAML list or JSON lines')
     .option('--json', 'print JSON')
     .addHelpText('after', `\nKinds:\n${kindsText()}`)

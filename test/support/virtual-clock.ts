@@ -71,6 +71,8 @@ export class VirtualClock extends SimulatedClock {
 
   /** Lets time pass up to a moment; streams and promises settle between any two events. */
   async runTo(endMs: number): Promise<void> {
+    // What has begun already may be about to ask for a moment.
+    await new Promise((resolve) => setImmediate(resolve))
     for (;;) {
       const next = this.#due[0]
       if (next === undefined || next.atMs > endMs) break

@@ -42,6 +42,8 @@ export type Fault = {
   readonly afterTokens: number
   readonly factor: number
   readonly code: number
+  /** xid: this GPU of the node; null: the rank's first. One that the rank has not is not hit. */
+  readonly gpu: number | null
 }
 
 const DEFAULTS = {
@@ -52,6 +54,7 @@ const DEFAULTS = {
   delayMs: 30_000,
   afterTokens: 20,
   factor: 10,
+  gpu: null,
 } as const
 
 /** XID 79: the GPU has fallen off the bus (NVIDIA's XID catalogue); 137: killed by signal 9. */
@@ -68,9 +71,12 @@ const LIMITS = {
   afterTokens: 1_000_000,
   factor: 10_000,
   code: 255,
+  gpu: 1024,
 } as const
 
 type Field = keyof typeof LIMITS
+
+const NULLABLE: ReadonlySet<Field> = new Set(['durationMs', 'rank', 'gpu'])
 
 const isField = (key: string): key is Field => Object.hasOwn(LIMITS, key)
 
@@ -84,7 +90,7 @@ export const readFault = (value: unknown): Read => {
   const figures: Partial<Record<Field, number | null>> = {}
   for (const [key, found] of Object.entries(rest)) {
     if (!isField(key)) return refuse(`${kind}: no setting ${JSON.stringify(key)}`)
-    if (found === null && (key === 'durationMs' || key === 'rank')) continue
+    if (found === null && NULLABLE.has(key)) continue
     if (typeof found !== 'number' || !(found >= 0 && found <= LIMITS[key])) {
       return refuse(`${kind}: ${key}: a number from 0 to ${LIMITS[key]}`)
     }
@@ -95,7 +101,7 @@ export const readFault = (value: unknown): Read => {
 }
 
 const definedOnly = (figures: Partial<Record<Field, number | null>>) => {
-  const { startMs, share, delayMs, afterTokens, factor, code, durationMs, rank } = figures
+  const { startMs, share, delayMs, afterTokens, factor, code, durationMs, rank, gpu } = figures
   return {
     ...(typeof startMs === 'number' ? { startMs } : {}),
     ...(typeof share === 'number' ? { share } : {}),
@@ -105,6 +111,7 @@ const definedOnly = (figures: Partial<Record<Field, number | null>>) => {
     ...(typeof code === 'number' ? { code } : {}),
     ...(typeof durationMs === 'number' ? { durationMs } : {}),
     ...(typeof rank === 'number' ? { rank } : {}),
+    ...(typeof gpu === 'number' ? { gpu } : {}),
   }
 }
 

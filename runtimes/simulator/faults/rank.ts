@@ -25,14 +25,17 @@ type Hooks = {
 export class RankFaults {
   readonly #clock: SimulatedClock
   readonly #faults: FaultSchedule
+  readonly #gpus: readonly number[]
   #hooks: Hooks | null = null
   #keep: Fault | null = null
   #xid: Fault | null = null
   #how: Stall = 'none'
 
-  constructor(clock: SimulatedClock, faults: FaultSchedule) {
+  /** `gpus`: those of the node that are this rank's. */
+  constructor(clock: SimulatedClock, faults: FaultSchedule, gpus: readonly number[]) {
     this.#clock = clock
     this.#faults = faults
+    this.#gpus = gpus
   }
 
   /** Begins to play; again, with other hooks, when the rank has become something else. */
@@ -43,14 +46,14 @@ export class RankFaults {
   }
 
   /** For the publisher of GPU readings; times become real milliseconds. */
-  readings(): Pick<Published, 'failure' | 'keepMemoryMs' | 'lostMs'> {
+  readings(): Pick<Published, 'failure' | 'keepMemoryMs' | 'lost'> {
     const real = (fault: Fault) => (fault.durationMs ?? REBOOT_MS) / this.#clock.speed
     const nvml = this.#faults.active('nvml-lost', this.#clock.now()) !== null
     const failure = nvml ? ('nvml' as const) : this.#xid === null ? null : ('lost' as const)
     return {
       ...(failure === null ? {} : { failure }),
       keepMemoryMs: this.#keep === null ? null : real(this.#keep),
-      ...(this.#xid === null ? {} : { lostMs: real(this.#xid) }),
+      ...(this.#xid === null ? {} : { lost: { gpu: this.#hit(this.#xid), ms: real(this.#xid) } }),
     }
   }
 
@@ -73,6 +76,16 @@ export class RankFaults {
     while (this.#stall() !== 'none') await this.#clock.sleep(SLICE_MS)
   }
 
+  #hit({ gpu }: Fault): number | null {
+    return gpu ?? this.#gpus[0] ?? null
+  }
+
+  #struck(now: number): Fault | null {
+    const xid = this.#faults.active('xid', now)
+    if (xid === null || xid.gpu === null || this.#gpus.includes(xid.gpu)) return xid
+    return null
+  }
+
   #stall(): Stall {
     const now = this.#clock.now()
     if (this.#faults.active('partition', now) !== null) return 'partition'
@@ -84,7 +97,7 @@ export class RankFaults {
     const exit = this.#faults.active('exit', now)
     if (exit !== null) this.#hooks?.exit(exit.code)
     this.#keepLook(now)
-    const xid = this.#faults.active('xid', now)
+    const xid = this.#struck(now)
     const struck = xid !== null && this.#xid === null
     this.#xid ??= xid
     this.#hooks?.publish()
