@@ -32,7 +32,8 @@ export const usageEdit = (
   { possible, range, last, each }: UsageAsk,
   { start, continuous }: { readonly start: number; readonly continuous: boolean },
 ) => {
-  if (each || !possible || (last && !continuous)) return null
+  const askedAlready = continuous ? each : last && !each
+  if (askedAlready || !possible) return null
   const wanted = { include_usage: true, ...(continuous ? { continuous_usage_stats: true } : {}) }
   if (range === null) {
     const at = start + 1
@@ -42,7 +43,9 @@ export const usageEdit = (
   const value: unknown = valueAt(body, range)
   // What is neither an object nor null is refused by the engine, with its own words.
   if (typeof value !== 'object' || Array.isArray(value)) return null
-  return { range, insert: Buffer.from(JSON.stringify({ ...value, ...wanted })) } satisfies Edit
+  const others = Object.entries(value ?? {}).filter(([name]) => name !== 'continuous_usage_stats')
+  const options = { ...Object.fromEntries(others), ...wanted }
+  return { range, insert: Buffer.from(JSON.stringify(options)) } satisfies Edit
 }
 
 export class UsageStrip {

@@ -126,6 +126,14 @@ describe('a backend', () => {
     const asked = { stream: true, stream_options: { include_usage: true } }
     const own = await (await post(url, chatBody({ model: 'gpt-4o', ...asked }))).text()
     expect(own).toContain('"prompt_tokens":7')
+    // vLLM's own option, from a client that is used to vLLM.
+    const each = { include_usage: true, continuous_usage_stats: true, other: 1 }
+    const vllm = chatBody({ model: 'gpt-4o', stream: true, stream_options: each })
+    expect(await (await post(url, vllm)).text()).toContain('"prompt_tokens":7')
+    expect(JSON.parse(service.seen[2]?.body.toString() ?? '').stream_options).toEqual({
+      include_usage: true,
+      other: 1,
+    })
     expect(JSON.parse(service.seen[1]?.body.toString() ?? '').stream_options).toEqual(
       asked.stream_options,
     )
