@@ -4,12 +4,18 @@ import { type GatewayState, TICK_MS } from './state.ts'
 /** After the deadline, how long clients have to read their error event. */
 const LAST_WORDS_MS = 2_000
 
-/** New requests are refused from now on; `drained` is called once, when none runs any more. */
-export const drain = (state: GatewayState, deadlineMs: number, drained: () => void): void => {
-  if (state.draining) return
+/**
+ * New requests are refused from now on; `drained` is called once, when none runs any more. The
+ * result brings the end forward: a second signal of the operator cuts answers, not their reports.
+ */
+export const drain = (
+  state: GatewayState,
+  deadlineMs: number,
+  drained: () => void,
+): ((deadlineMs: number) => void) => {
   state.draining = true
   state.queue.drain()
-  const deadlineAtMs = performance.now() + deadlineMs
+  let deadlineAtMs = performance.now() + deadlineMs
   let interrupted = false
   const check = (): void => {
     const nowMs = performance.now()
@@ -23,4 +29,7 @@ export const drain = (state: GatewayState, deadlineMs: number, drained: () => vo
   }
   const timer = setInterval(check, TICK_MS)
   check()
+  return (earlierMs) => {
+    deadlineAtMs = Math.min(deadlineAtMs, performance.now() + earlierMs)
+  }
 }

@@ -4,6 +4,7 @@
  */
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import type { Ceiling, Sent } from '../core/admission.ts'
 import type { BreakerPhase } from '../core/breaker.ts'
@@ -157,10 +158,16 @@ class Gateway implements GatewayHandle {
     return this.#draining
   }
 
-  close(): Promise<void> {
-    // A second drain message would be ignored; a drain that is under way is cut short by force.
-    if (this.#draining !== null) return this.#terminate()
-    return this.drain(0)
+  async close(): Promise<void> {
+    if (this.#draining === null) return this.drain(0)
+    // A drain that is under way comes to its end now; only a thread that hangs is ended by force.
+    this.#tell({ kind: 'drain', deadlineMs: 0 })
+    const patience = new AbortController()
+    const { signal } = patience
+    const late = sleep(DRAIN_GRACE_MS, undefined, { signal }).catch(() => undefined)
+    await Promise.race([this.#draining, late])
+    patience.abort()
+    await this.#terminate()
   }
 
   async crash(thread: number): Promise<void> {

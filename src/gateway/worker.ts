@@ -80,15 +80,27 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
     if (dropped > 0) console.error(`gateway thread ${thread}: ${dropped} reports dropped`)
   }, BATCH_AGE_MS)
 
+  // A bug ends this thread, not the books: what ran is reported as cut off, with its tokens.
+  process.once('exit', () => {
+    reports.flush()
+    state.running.each((running) => running.interrupt())
+    reports.flush()
+  })
+
+  let hurry: ((deadlineMs: number) => void) | null = null
   return (message) => {
     if (message.kind === 'snapshot') {
       state.publish(message.snapshot)
       return
     }
+    if (hurry !== null) {
+      hurry(message.deadlineMs)
+      return
+    }
     // The listener only: http's own close() would also cut idle connections, whose next request
     // is to be told that we are draining.
     NetServer.prototype.close.call(server)
-    drain(state, message.deadlineMs, () => {
+    hurry = drain(state, message.deadlineMs, () => {
       reports.flush()
       server.closeAllConnections()
       send({ kind: 'drained' })
