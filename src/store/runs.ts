@@ -10,31 +10,40 @@ import { isUnmetered } from './usage.ts'
 const RUNS_OF_REPLICA_MAX = 5
 const RUNS_MAX = 5000
 
+const COUNT = `UPDATE engine_runs SET requests = requests + ?, cut = cut + ?,
+  unmetered = unmetered + ?, prompt_tokens = prompt_tokens + ?,
+  completion_tokens = completion_tokens + ? WHERE replica = ? AND opened_at_ms =
+    (SELECT max(opened_at_ms) FROM engine_runs WHERE replica = ? AND opened_at_ms <= ?)`
+
 /**
  * Within the caller's transaction. A request belongs to the last run that was open when it was let
  * through: what an engine answers after a restart is another run's.
  */
 export const countInRuns = (database: Database, rows: readonly RequestRow[]): void => {
-  for (const row of rows) {
-    if (row.replica === null) continue
-    const begunAtMs = row.accepted_at_ms + (row.queue_ms ?? 0)
-    database.write(
-      `UPDATE engine_runs SET requests = requests + 1, cut = cut + ?, unmetered = unmetered + ?,
-        prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?
-        WHERE replica = ? AND opened_at_ms =
-          (SELECT max(opened_at_ms) FROM engine_runs WHERE replica = ? AND opened_at_ms <= ?)`,
-      [
-        row.outcome === 'ok' ? 0 : 1,
-        isUnmetered(row) ? 1 : 0,
-        row.prompt_tokens ?? 0,
-        row.completion_tokens ?? 0,
-        row.replica,
-        row.replica,
-        begunAtMs,
-      ],
-    )
+  for (const [replica, all] of Map.groupBy(rows, (row) => row.replica)) {
+    if (replica === null) continue
+    const newest = 'SELECT coalesce(max(opened_at_ms), 0) FROM engine_runs WHERE replica = ?'
+    const openedAtMs = database.number(newest, [replica])
+    // Nearly all are of the newest run: one statement for them together.
+    const runs = Map.groupBy(all, (row) => Math.min(begunAtMs(row), openedAtMs))
+    for (const [atMs, some] of runs) {
+      const sum = (value: (row: RequestRow) => number): number =>
+        some.reduce((total, row) => total + value(row), 0)
+      database.write(COUNT, [
+        some.length,
+        sum((row) => (row.outcome === 'ok' ? 0 : 1)),
+        sum((row) => (isUnmetered(row) ? 1 : 0)),
+        sum((row) => row.prompt_tokens ?? 0),
+        sum((row) => row.completion_tokens ?? 0),
+        replica,
+        replica,
+        atMs,
+      ])
+    }
   }
 }
+
+const begunAtMs = (row: RequestRow): number => row.accepted_at_ms + (row.queue_ms ?? 0)
 
 const columnsOf = (run: EngineRun) => ({
   opened_at_ms: Math.round(run.openedAtMs),
