@@ -77,7 +77,9 @@ export const score: Route['plan'] = (body, service, pooling) => {
   const names = SCORE_FIELDS.find(([a, b]) => body[a] != null && body[b] != null)
   const [a, b] = names ?? ['text_1', 'text_2']
   const [left, right] = [strings(body[a]), strings(body[b])]
-  if (left === null || right === null) return fail(notTexts(left === null ? body[a] : body[b]))
+  if (left === null || right === null) {
+    return fail(left === null ? notTexts(body[a], a) : notTexts(body[b], b))
+  }
   const pairs = readPairs(left, right, service, pooling)
   if ('kind' in pairs) return fail(pairs)
   const { texts, scores } = pairs
@@ -95,7 +97,9 @@ export const rerank: Route['plan'] = (body, service, pooling) => {
   const problem = unionProblem(body, [['query', 'documents']], wrong)
   if (problem !== null) return fail(problem)
   const [query, documents] = [strings(body.query), strings(body.documents)]
-  if (query === null || documents === null) return fail(notTexts(body.documents))
+  if (query === null || documents === null) {
+    return fail(notTexts(body.documents, 'documents'))
+  }
   const pairs = readPairs(query, documents, service, pooling)
   if ('kind' in pairs) return fail(pairs)
   const { texts, scores } = pairs

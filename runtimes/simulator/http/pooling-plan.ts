@@ -49,11 +49,11 @@ export const bare = (message: string): Refusal => ({
   param: null,
 })
 
-export const notTexts = (value: unknown): Refusal => ({
+export const notTexts = (value: unknown, field = 'input'): Refusal => ({
   kind: 'field',
   status: 400,
   message: 'Input should be a valid list',
-  param: 'body.input',
+  param: `body.${field}`,
   value,
   detail: 'list_type',
 })
