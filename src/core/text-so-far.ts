@@ -71,7 +71,8 @@ export class TextSoFar {
     if (this.#said && !this.#plain) return
     const event = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)
     if (this.#events > 0 && this.#addOrdinary(event)) return
-    this.#addParsed(parsed(fieldsOf(event, { start: 0, end: event.length }).data ?? ''))
+    const { data } = fieldsOf(event, { start: 0, end: event.length })
+    if (data !== null) this.#addParsed(parsed(data))
   }
 
   /** False: not an event of the usual form. */
@@ -90,8 +91,13 @@ export class TextSoFar {
 
   #addParsed(value: unknown): void {
     const chunk = record(value)
-    if (chunk === null) return
     this.#events += 1
+    if (chunk === null) {
+      // Whatever that was, the client has it and we do not.
+      this.#said = true
+      this.#plain = false
+      return
+    }
     this.#identity ??= { id: chunk.id, created: chunk.created, model: chunk.model }
     const choices = Array.isArray(chunk.choices) ? chunk.choices : []
     for (const one of choices) {

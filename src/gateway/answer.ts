@@ -26,6 +26,8 @@ export type Line = {
   mayKeep(textBytes: number): boolean
   /** Nobody else can take over any more: what was kept for that is let go. */
   letGo(): void
+  /** All is said: the books are closed before the client can read so, and ask again. */
+  settle(finish: Finish, ending: Ending): void
   /** The answer is over: books are closed, and the engine is cut off if it still sends. */
   finish(finish: Finish, ending: Ending): void
   fail(failure: Failure): void

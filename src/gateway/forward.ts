@@ -132,12 +132,16 @@ export class Exchange implements Line, Running, AttemptListener {
     })
   }
 
+  settle(finish: Finish, ending: Ending): void {
+    if (finish.outcome === 'ok') this.#verdict?.succeeded()
+    this.ticket.finish(finish, ending)
+  }
+
   finish(finish: Finish, ending: Ending): void {
     if (this.#over) return
-    if (finish.outcome === 'ok') this.#verdict?.succeeded()
+    this.settle(finish, ending)
     this.#end()
     this.#touch()
-    this.ticket.finish(finish, ending)
   }
 
   mayKeep(textBytes: number): boolean {

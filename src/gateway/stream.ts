@@ -24,7 +24,7 @@ import { watchOf } from '../core/watch.ts'
 import { PenstockError } from '../errors.ts'
 import { type Answer, answerHeaders, type Line, withReplica } from './answer.ts'
 import { type Failure, failureOf, failureOfEngine, sendFailure } from './respond.ts'
-import type { Ticket } from './ticket.ts'
+import type { Finish, Ticket } from './ticket.ts'
 import { outcomeOf, WholeAnswer } from './whole.ts'
 
 /** An event is a few hundred bytes; log probabilities of a long echoed prompt take megabytes. */
@@ -53,6 +53,8 @@ export class StreamAnswer implements Answer {
   #whole: WholeAnswer | null = null
   #committed = false
   #done = false
+  /** Of an answer that is whole: its books are closed. */
+  #ending: Ending | null = null
   #lastWriteAtMs: number
 
   constructor(line: Line) {
@@ -125,6 +127,7 @@ export class StreamAnswer implements Answer {
       if (kind !== 'done') this.#told?.add(bytes, event)
       if (kind === 'done') {
         this.#done = true
+        this.#settle()
         this.#relay(bytes, { end: event.end, all: true, nowMs })
         return
       }
@@ -146,6 +149,7 @@ export class StreamAnswer implements Answer {
     // An engine that leaves out the empty line after its last event has still said [DONE].
     if (!this.#done && this.#isDone(rest)) {
       this.#done = true
+      this.#settle()
       this.#send(rest, performance.now())
     }
     const { choices } = this.#line.ticket.ask ?? { choices: 1 }
@@ -190,6 +194,7 @@ export class StreamAnswer implements Answer {
       return
     }
     if (!this.#committed) {
+      this.#line.settle(outcomeOf(failure), this.ending())
       sendFailure(res, caller, withReplica(failure, this.#line))
       this.#line.finish(outcomeOf(failure), this.ending())
       return
@@ -198,9 +203,11 @@ export class StreamAnswer implements Answer {
     if (this.#givenUp !== null) this.#send(this.#givenUp, performance.now())
     const { status, body, reason } = failure
     const { sequence } = this.#watch
-    res.end(errorEvent(this.#line.ticket.protocol, { status, body, id: caller.id, sequence }))
     const outcome = status === 504 ? 'timeout' : 'interrupted'
-    this.#line.finish({ status: 200, outcome, reason }, this.ending())
+    const finish = { status: 200, outcome, reason } as const
+    this.#line.settle(finish, this.ending())
+    res.end(errorEvent(this.#line.ticket.protocol, { status, body, id: caller.id, sequence }))
+    this.#line.finish(finish, this.ending())
   }
 
   tick(nowMs: number): void {
@@ -260,10 +267,16 @@ export class StreamAnswer implements Answer {
   }
 
   #finish(): void {
-    const ending = this.ending()
+    const ending = this.#settle()
     this.#line.res.end()
-    const reason = ending.finishReason ?? 'stop'
-    this.#line.finish({ status: 200, outcome: 'ok', reason }, ending)
+    this.#line.finish(finishOf(ending), ending)
+  }
+
+  #settle(): Ending {
+    if (this.#ending !== null) return this.#ending
+    this.#ending = this.ending()
+    this.#line.settle(finishOf(this.#ending), this.#ending)
+    return this.#ending
   }
 }
 
@@ -280,6 +293,12 @@ const GIVES_UP = Buffer.from(`"finish_reason":"${ABORTED}"`)
 
 const givesUp = (bytes: Uint8Array, { start, end }: SseEvent): boolean =>
   Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).includes(GIVES_UP)
+
+const finishOf = ({ finishReason }: Ending): Finish => ({
+  status: 200,
+  outcome: 'ok',
+  reason: finishReason ?? 'stop',
+})
 
 const interrupted = (message: string): Failure =>
   failureOf(new PenstockError('stream_interrupted', message))

@@ -62,6 +62,7 @@ export class WholeAnswer implements Answer {
       return
     }
     if (this.#flowing) {
+      this.#line.settle({ status: 200, outcome: 'ok', reason: 'stop' }, NO_ENDING)
       res.end()
       this.#line.finish({ status: 200, outcome: 'ok', reason: 'stop' }, NO_ENDING)
       return
@@ -80,9 +81,12 @@ export class WholeAnswer implements Answer {
     const headers = answerHeaders(this.#line)
     headers['content-type'] = this.#contentType
     headers['content-length'] = sent.length
+    const reason = ending.finishReason ?? 'stop'
+    const finish = { status: 200, outcome: 'ok', reason } as const
+    this.#line.settle(finish, ending)
     res.writeHead(200, headers)
     res.end(sent)
-    this.#line.finish({ status: 200, outcome: 'ok', reason: ending.finishReason ?? 'stop' }, ending)
+    this.#line.finish(finish, ending)
   }
 
   failed(failure: Failure): void {
@@ -93,6 +97,7 @@ export class WholeAnswer implements Answer {
       this.#line.finish({ status: 200, outcome: 'interrupted', reason: failure.reason }, NO_ENDING)
       return
     }
+    this.#line.settle(outcomeOf(failure), NO_ENDING)
     sendFailure(res, caller, withReplica(failure, this.#line))
     this.#line.finish(outcomeOf(failure), NO_ENDING)
   }

@@ -98,7 +98,7 @@ export const scriptOf = (seen: Seen, telling: Telling): Script => {
   const events = eventsOf(seen, telling)
   const whole = Buffer.from(events.join(''))
   const { cut } = telling
-  const bytes = cut === undefined ? whole : whole.subarray(0, cut.at)
+  const bytes = cut === undefined ? whole : whole.subarray(0, endAt(whole, cut))
   const sizes = telling.pieces ?? events.map((event) => Buffer.byteLength(event))
   const steps: Step[] = []
   let at = 0
@@ -107,22 +107,29 @@ export const scriptOf = (seen: Seen, telling: Telling): Script => {
     steps.push({ send: bytes.subarray(at, at + size) })
     at += size
   }
-  return { headers: SSE, headFirst: true, steps: [...steps, ...endOf(cut?.how)] }
+  return { headers: SSE, headFirst: true, steps: [...steps, ...endOf(cut?.how, telling.id)] }
 }
 
-const endOf = (how: Death | undefined): readonly Step[] => {
+/** Who still speaks has finished its event; who dies may not have. */
+const endAt = (whole: Buffer, { at, how }: NonNullable<Telling['cut']>): number => {
+  if (how !== 'error' && how !== 'abort') return at
+  const last = whole.subarray(0, at).lastIndexOf('\n\n')
+  return last === -1 ? 0 : last + 2
+}
+
+const endOf = (how: Death | undefined, id: string): readonly Step[] => {
   switch (how) {
     case 'reset':
       return [{ waitMs: 5 }, { reset: true }]
     case 'hang':
       return [{ hang: true }]
     case 'error':
-      return [{ send: '\n\ndata: {"error":{"message":"EngineCore died","code":500}}\n\n' }]
+      return [{ send: 'data: {"error":{"message":"EngineCore died","code":500}}\n\n' }]
     case 'abort':
       return [
         {
           send:
-            '\n\ndata: {"id":"x","choices":[{"index":0,"delta":{"content":""},' +
+            `data: {"id":"${id}","choices":[{"index":0,"delta":{"content":""},` +
             '"finish_reason":"abort"}]}\n\ndata: [DONE]\n\n',
         },
       ]
