@@ -89,11 +89,10 @@ export class NamedWatch implements Watch {
     if (fact === undefined) return
     const object = at(value, fact)
     if (typeof object?.id === 'string') this.#id ??= object.id
+    const final = last !== undefined
+    // Before the end an answer's count is a placeholder, and SGLang's of the prompt, too.
     const said = Object.entries(record(object?.usage) ?? {}).filter(
-      ([key, tokens]) =>
-        // Before the end an answer's count is a placeholder, and SGLang's of the prompt, too.
-        (last !== undefined || key !== 'output_tokens') &&
-        !(key === 'input_tokens' && tokens === 0),
+      ([key, tokens]) => final || (key !== 'output_tokens' && tokens !== 0),
     )
     if (said.length > 0) this.#usage = { ...this.#usage, ...Object.fromEntries(said) }
   }

@@ -228,6 +228,12 @@ export const METHODS: Readonly<Record<string, string>> = Object.fromEntries(
   }),
 )
 
-/** In whose shape a path speaks, also one that we do not have. */
-export const dialectAt = (path: string): ErrorDialect =>
-  path === '/v1/messages' || path.startsWith('/v1/messages/') ? 'anthropic' : 'openai'
+/**
+ * In whose shape a path speaks, also one that we do not have. The models are listed for clients of
+ * both, and Anthropic's say which version of it they speak.
+ */
+export const dialectAt = (path: string, anthropicVersion: boolean): ErrorDialect => {
+  const within = (root: string) => path === root || path.startsWith(`${root}/`)
+  const anthropic = within('/v1/messages') || (within('/v1/models') && anthropicVersion)
+  return anthropic ? 'anthropic' : 'openai'
+}

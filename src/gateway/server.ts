@@ -234,7 +234,7 @@ const answer = (
 const callerOf = (request: FastifyRequest): Caller => ({
   id: request.id,
   origin: request.headers.origin !== undefined,
-  errors: dialectAt(pathOf(request)),
+  errors: dialectAt(pathOf(request), request.headers['anthropic-version'] !== undefined),
 })
 
 /** The path as the table of methods has it. */
