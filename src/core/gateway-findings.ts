@@ -23,9 +23,11 @@ export const gatewayFindings = (
 ): readonly Finding[] => {
   const at: At = (...path) => ({ document, path })
   const unknown = unknownName(value, asked)
+  const groups = new Set(Object.values(value.consumers).flatMap(({ group }) => group ?? []))
   return [
     ...value.routes.flatMap((route, index) => [
       ...leadsTo(route, unknown, (...path) => at('routes', index, ...path)),
+      ...groupFindings(route, groups, asked.guess, (...path) => at('routes', index, ...path)),
       ...nameFindings(route, (...path) => at('routes', index, ...path)),
       ...limitFindings(route, (...path) => at('routes', index, ...path)),
       ...clampFindings(route.parameters, (...path) => at('routes', index, ...path)),
@@ -41,6 +43,19 @@ export const gatewayFindings = (
     ]),
   ]
 }
+
+/** Groups are made by their consumers alone: one of another name has nobody in it. */
+const groupFindings = (
+  { when }: Route,
+  groups: ReadonlySet<string>,
+  guess: Asked['guess'],
+  at: At,
+): readonly Finding[] =>
+  (when?.groups ?? []).flatMap((name, index) => {
+    if (groups.has(name)) return []
+    const message = `no consumer is in the group ${name}${guess(name, groups)}`
+    return [{ ...at('when', 'groups', index), message }]
+  })
 
 type Unknown = (name: string) => string | null
 
@@ -167,9 +182,12 @@ const limitFindings = ({ limits }: Route, at: At): readonly Finding[] =>
 
 const clampFindings = (parameters: Parameters | undefined, at: At): readonly Finding[] =>
   Object.entries(parameters?.clamp ?? {}).flatMap(([name, { min, max }]) => {
+    const place = at('parameters', 'clamp', name)
+    if (min === undefined && max === undefined) {
+      return [{ ...place, message: 'clamps nothing: expected min, max or both' }]
+    }
     if (min === undefined || max === undefined || min <= max) return []
-    const message = `min ${min} is more than max ${max}`
-    return [{ ...at('parameters', 'clamp', name), message }]
+    return [{ ...place, message: `min ${min} is more than max ${max}` }]
   })
 
 const sameAsDeployment = (name: string, { deploymentNames }: Asked, at: At): readonly Finding[] => {
