@@ -313,6 +313,7 @@ const viewNow = (ask: {
     gatewayManifest: wanted.desired.gateway,
     gateway: { url: gatewayUrl, threads: gateway.threads, inFlight: gateway.totalInFlight() },
     inFlight: (slot) => gateway.inFlight(slot),
+    breaker: (slot) => gateway.breaker(slot),
     version: VERSION,
     rehearsal: rehearse || nodes.specs().some(({ rehearse: played }) => played),
     rehearsalSpeed: wanted.rehearsalSpeed,

@@ -74,6 +74,7 @@ export const ReplicaSchema = z.strictObject({
   endpoint: text,
   restarts: count,
   inFlight: count,
+  breaker: z.enum(['closed', 'open', 'half-open']),
   ranks: z.array(RankSchema),
   signals: z.partialRecord(SignalSchema, ReadingSchema).describe('a missing one is unknown'),
   promptTokensPerSecond: unknown,

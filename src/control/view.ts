@@ -23,6 +23,7 @@ export type ViewAsk = {
   readonly gatewayManifest: Gateway
   readonly gateway: FleetView['gateway']
   readonly inFlight: (slot: number) => number
+  readonly breaker: (slot: number) => ReplicaView['breaker']
   readonly version: string
   readonly rehearsal: boolean
   readonly rehearsalSpeed: number
@@ -138,6 +139,7 @@ const replicaView = (ask: ViewAsk, record: ReplicaRecord): ReplicaView => {
     endpoint: record.endpoint,
     restarts: record.restarts,
     inFlight: ask.inFlight(record.slot),
+    breaker: ask.breaker(record.slot),
     ranks: rankViews(ask, record),
     signals,
     promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,

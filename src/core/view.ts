@@ -1,6 +1,7 @@
 /**
  * What `GET /admin/v1/fleet` answers and the console draws. Ages, not just values: see design 6.
  */
+import type { BreakerPhase } from './breaker.ts'
 import type { Fit } from './fit.ts'
 import type { NodeFacts } from './observed.ts'
 import type { EngineSignal, Phase } from './runtime.ts'
@@ -58,6 +59,8 @@ export type ReplicaView = {
   readonly endpoint: string
   readonly restarts: number
   readonly inFlight: number
+  /** Whether the gateway asks it, leaves it alone for a while, or probes it. */
+  readonly breaker: BreakerPhase
   readonly ranks: readonly RankView[]
   readonly signals: Readonly<Partial<Record<EngineSignal, Reading>>>
   readonly promptTokensPerSecond: number | null

@@ -73,6 +73,11 @@ const declareFleet = (registry: Registry) => {
     replicasWanted: gauge('replicas_wanted', 'Replicas the manifest asks for.', ['deployment']),
     state: gauge('replica_state', '1 for the state it is in.', state),
     restarts: counter('replica_restarts_total', 'Restarts of the whole group.', replica),
+    breaker: gauge(
+      'breaker_state',
+      '0: the gateway asks it, 1: it leaves it alone, 2: one request probes it.',
+      replica,
+    ),
     replicaInFlight: gauge('replica_requests_in_flight', 'Our requests on it.', replica),
     running: gauge('replica_requests_running', 'Requests in its batch.', replica),
     waiting: gauge('replica_requests_waiting', 'Requests in its own queue.', replica),

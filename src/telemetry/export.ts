@@ -11,6 +11,7 @@ import type {
 } from '../core/view.ts'
 import type { FleetMetrics } from './declarations.ts'
 
+const BREAKER_PHASES: readonly ReplicaView['breaker'][] = ['closed', 'open', 'half-open']
 const REPLICA_STATES: readonly ReplicaState[] = [
   'pending',
   'starting',
@@ -90,6 +91,7 @@ const exportReplica = (
     }
   }
   metrics.restarts.inc(labels, replica.restarts)
+  metrics.breaker.set(labels, BREAKER_PHASES.indexOf(replica.breaker))
   metrics.replicaInFlight.set(labels, replica.inFlight)
   for (const [signal, reading] of Object.entries(replica.signals)) {
     metrics.signalAge.set({ ...labels, signal }, reading.ageMs / 1000)

@@ -69,6 +69,7 @@ export const replica = (id: string, changes: Partial<ReplicaView> = {}): Replica
   endpoint: 'http://10.0.0.11:8100',
   restarts: 0,
   inFlight: 38,
+  breaker: 'closed',
   ranks: [rank(0, 'h20-1', { gpus: [0], container: 'penstock-qwq-32b-0-0' })],
   signals: {
     requestsRunning: reading(36),
