@@ -23,7 +23,7 @@ const RUNNING_START = 64
 const RUNNING_MIN = 4
 const RUNNING_MAX = 100_000
 /** Places kept for consumers who hold fewer than these, so that they need not wait for a place. */
-const RESERVED_RATIO = 0.1
+const RESERVED_RATIO = 0.05
 
 export type Signals = Pick<
   Target,

@@ -7,8 +7,12 @@ import { serviceOf } from '../core/fair-queue.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
 
-/** A request that was sent this shortly before a reading may have missed it. */
-const READING_MARGIN_MS = 100
+/**
+ * A request that was sent this shortly before a reading may have missed it: engines bring their
+ * gauges up to date once a step, and a step is no longer than the way to a first token.
+ */
+const MARGIN_MS_MIN = 100
+const MARGIN_MS_MAX = 2_000
 /**
  * Answers in one piece show no first token: their prompt is taken as read after as long as others
  * took lately, or this for each token.
@@ -94,7 +98,9 @@ export class Occupancy {
     if (readAtMs <= watched.readAtMs || target.requestsRunning === null) return
     watched.readAtMs = readAtMs
     // `readAtMs` is wall clock, ours is not: its age tells when it was.
-    const seenBefore = this.now() - Math.max(0, Date.now() - readAtMs) - READING_MARGIN_MS
+    const marginMs = Math.max(MARGIN_MS_MIN, this.slots.firstToken(target.slot).ms)
+    const ageMs = Math.max(0, Date.now() - readAtMs)
+    const seenBefore = this.now() - ageMs - Math.min(MARGIN_MS_MAX, marginMs)
     for (const lease of watched.leases) lease.seen(seenBefore)
     const { slot, requestsRunning, requestsWaiting } = target
     const ours = this.slots.sum(slot, 'held') - this.slots.sum(slot, 'fresh')
