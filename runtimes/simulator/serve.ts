@@ -59,6 +59,7 @@ export const serve = async (
     memory,
     faults,
     stdout: world.stdout,
+    hex: world.hex,
   })
   const server = engineServer(service)
   const life = new Lifetime(service, server, { log, world })

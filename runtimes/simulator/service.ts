@@ -1,5 +1,5 @@
 /** Puts an engine together: step loop, costs, metrics and dialect from one command line. */
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import type { Rehearsal } from '../../src/core/runtime.ts'
 import type { SimulatedClock } from './clock.ts'
 import type { FaultSchedule } from './faults/schedule.ts'
@@ -49,6 +49,7 @@ export const buildService = (
     readonly memory: Memory
     readonly faults: FaultSchedule
     readonly stdout?: (text: string) => void
+    readonly hex?: () => string
   },
 ): Service => {
   const { memory, faults } = parts
@@ -96,6 +97,7 @@ export const buildService = (
         ? vllmDialect(settings, fingerprint(settings))
         : sglangDialect(settings),
     stdout: parts.stdout ?? (() => {}),
+    hex: parts.hex ?? (() => randomUUID().replaceAll('-', '')),
     script: script.lines,
     state: 'starting',
     inFlight: 0,

@@ -2,6 +2,7 @@
  * All that a rank does to what is outside of it, in one place: time, output, its own end, its
  * peers, its GPUs' readings. A process has the real ones; a test plays whole days in memory.
  */
+import { randomUUID } from 'node:crypto'
 import { SimulatedClock } from './clock.ts'
 import { type Controlled, control } from './faults/control.ts'
 import { type GpuFiles, gpuFiles } from './gpu-files.ts'
@@ -12,6 +13,8 @@ export type World = {
   readonly pid: number
   readonly net: Net
   readonly gpus: GpuFiles
+  /** 32 hexadecimal digits, never the same. */
+  readonly hex: () => string
   readonly stdout: (text: string) => void
   readonly stderr: (text: string) => void
   /** Nothing of the rank runs afterwards. */
@@ -28,6 +31,7 @@ export const processWorld = (speed: number): World => ({
   pid: process.pid,
   net: tcp,
   gpus: gpuFiles,
+  hex: () => randomUUID().replaceAll('-', ''),
   stdout: (text) => void process.stdout.write(text),
   stderr: (text) => void process.stderr.write(text),
   exit: (code) => process.exit(code),

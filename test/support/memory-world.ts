@@ -8,6 +8,7 @@ import { type Duplex, duplexPair } from 'node:stream'
 import { SimulatedClock } from '../../runtimes/simulator/clock.ts'
 import type { GpuFiles } from '../../runtimes/simulator/gpu-files.ts'
 import type { Address, Net } from '../../runtimes/simulator/net.ts'
+import { Random } from '../../runtimes/simulator/text/random.ts'
 import type { World } from '../../runtimes/simulator/world.ts'
 import { type Call, call } from './memory-http.ts'
 import type { VirtualClock } from './virtual-clock.ts'
@@ -97,6 +98,9 @@ export class Room {
 const inUse = (): NodeJS.ErrnoException =>
   Object.assign(new Error('address in use'), { code: 'EADDRINUSE', errno: -98 })
 
+const hexOf = (random: Random): string =>
+  Array.from({ length: 32 }, () => random.below(16).toString(16)).join('')
+
 /** Counts from the rank's own start; what it has asked for does not run once it has ended. */
 class RankClock extends SimulatedClock {
   readonly #room: VirtualClock
@@ -166,12 +170,15 @@ export class MemoryRank {
     const print = (text: string) => {
       if (this.code === null) said(text)
     }
+    const pid = room.nextPid
+    const random = new Random(pid)
     const own = (undo: () => void) => void this.#undo.push(undo)
     this.world = {
       clock: new RankClock(room.clock, this.#guard, own),
-      pid: room.nextPid,
+      pid,
       net: room.net(own),
       gpus: room.gpus,
+      hex: () => hexOf(random),
       stdout: print,
       stderr: print,
       exit: (code) => {

@@ -2,7 +2,6 @@
  * One request being answered: several sequences (`n`, several prompts) that share one response.
  * Tokens gather as text and leave once per flush, so that under load several share a chunk.
  */
-import { randomUUID } from 'node:crypto'
 import { RequestFaults } from '../faults/request-faults.ts'
 import type { Sequence } from '../physics/sequence.ts'
 import type { SequenceListener } from '../runner.ts'
@@ -72,7 +71,7 @@ export class Exchange {
     this.#faults = new RequestFaults(faults, clock.now(), ask.maxTokens * ask.n)
     this.#head = {
       kind: ask.kind,
-      id: requestId(service.settings.engine, ask.kind),
+      id: requestId(service, ask.kind),
       created: service.clock.epochSeconds(),
       model: ask.model,
     }
@@ -99,7 +98,9 @@ export class Exchange {
       const ids = prompt.tokens.toArray()
       for (let copy = 0; copy < this.#ask.n; copy += 1) {
         const index = this.#parts.length
-        const part = newPart(index, new Answer(answerPlan(this.#ask, prompt, index)), prompt.echo)
+        const answer = new Answer(answerPlan(this.#ask, prompt, index))
+        const callId = `call_${this.#service.hex().slice(0, 24)}`
+        const part = newPart({ index, answer, promptText: prompt.echo, callId })
         this.#parts.push(part)
         this.#submit(part, ids)
       }
@@ -291,16 +292,13 @@ const ending = (part: Part): Ending => {
 }
 
 /** vLLM's ids carry 16 hexadecimal digits; SGLang's are bare 32. */
-const requestId = (engine: string, kind: Ask['kind']): string =>
-  engine === 'vllm' ? `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${hex().slice(0, 16)}` : hex()
+const requestId = ({ settings, hex }: Service, kind: Ask['kind']): string =>
+  settings.engine === 'vllm'
+    ? `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${hex().slice(0, 16)}`
+    : hex()
 
-export const hex = (): string => randomUUID().replaceAll('-', '')
-
-const newPart = (index: number, answer: Answer, promptText: string): Part => ({
-  index,
-  answer,
-  promptText,
-  callId: `call_${hex().slice(0, 24)}`,
+const newPart = (fixed: Pick<Part, 'index' | 'answer' | 'promptText' | 'callId'>): Part => ({
+  ...fixed,
   sequence: null,
   reasoning: '',
   content: '',

@@ -8,7 +8,7 @@ import { NativeDialect, nativeToCompletion } from './native-dialect.ts'
 import { parseBody } from './parse.ts'
 import { chatPrompt } from './prompt.ts'
 import { EngineResponse } from './response.ts'
-import { ResponsesDialect, randomHex } from './responses-dialect.ts'
+import { idHex, ResponsesDialect } from './responses-dialect.ts'
 import { remember, responsesOf } from './responses-store.ts'
 import type { Service } from './service.ts'
 import { messagesToChat, responsesToChat, type Translated } from './translate.ts'
@@ -101,10 +101,11 @@ export const generate =
     if (ask !== null) new Exchange(service, ask, response).start()
   }
 
-const messagesOptions = ({ settings, dialect }: Service) => ({
+const messagesOptions = ({ settings, dialect, hex }: Service) => ({
   engine: settings.engine,
   own: dialect,
   cacheCounts: settings.cachedTokensInUsage,
+  hex,
 })
 
 export const messages: Handler = async (service, request, response) => {
@@ -157,10 +158,10 @@ const NO_BACKGROUND: Refusal = {
 }
 
 export const responses: Handler = async (service, request, response) => {
-  const { settings } = service
+  const { settings, hex } = service
   const { engine } = settings
   const store = responsesOf(service)
-  const id = `resp_${randomHex(engine)}`
+  const id = `resp_${idHex({ engine, hex })}`
   const make = (body: Body, finished: (whole: Body) => void) =>
     new ResponsesDialect({
       engine,
@@ -168,6 +169,7 @@ export const responses: Handler = async (service, request, response) => {
       request: body,
       id,
       cacheCounts: settings.cachedTokensInUsage,
+      hex,
       finished,
     })
   const early = make({}, () => {})

@@ -3,7 +3,6 @@
  * real 0.32.0 (test/fixtures/vllm-0.32.0/protocols-messages*), SGLang after
  * srt/entrypoints/anthropic/serving.py. One dialect serves one request.
  */
-import { randomUUID } from 'node:crypto'
 import { isRecord } from '../rehearsal.ts'
 import type { Choice, Dialect, Ending, Head, Piece, Usage } from './dialect.ts'
 import type { Body, Refusal, Reply } from './wire.ts'
@@ -14,6 +13,7 @@ export type MessagesOptions = {
   readonly own: Dialect
   /** Cache counts are known: vLLM's --enable-prompt-tokens-details. */
   readonly cacheCounts: boolean
+  readonly hex: () => string
 }
 
 type Block = 'thinking' | 'text' | 'tool_use'
@@ -107,12 +107,11 @@ export class MessagesDialect implements Dialect {
     this.#usage = usage
     const [choice] = choices
     const called = choice !== undefined && choice.tool !== null
-    const { engine } = this.#options
     return {
       id: this.#id(head),
       type: 'message',
       role: 'assistant',
-      content: choice === undefined ? [] : contentOf(choice, engine),
+      content: choice === undefined ? [] : contentOf(choice, this.#options),
       model: head.model,
       ...this.#reason(choice?.ending ?? null, called, false),
       usage: this.#usageOf(),
@@ -127,7 +126,7 @@ export class MessagesDialect implements Dialect {
     if (this.#block === block) return ''
     const closed = this.#close()
     this.#block = block
-    this.#signature = randomUUID().replaceAll('-', '')
+    this.#signature = this.#options.hex()
     return closed + this.#indexed('content_block_start', { content_block: content })
   }
 
@@ -199,11 +198,11 @@ const reasonOf = (ending: Ending | null, called: boolean): string | null => {
   return ending !== null && ending.stopped !== null ? 'stop_sequence' : 'end_turn'
 }
 
-const contentOf = (choice: Choice, engine: MessagesOptions['engine']): readonly Body[] => {
+const contentOf = (choice: Choice, { engine, hex }: MessagesOptions): readonly Body[] => {
   const blocks: Body[] = []
   const { reasoning, content, tool } = choice
   if (reasoning !== null && reasoning !== '') {
-    const signature = engine === 'vllm' ? randomUUID().replaceAll('-', '') : 'dummy-signature'
+    const signature = engine === 'vllm' ? hex() : 'dummy-signature'
     blocks.push({ type: 'thinking', thinking: reasoning, signature })
   }
   if (content !== null && content !== '') blocks.push({ type: 'text', text: content })

@@ -13,7 +13,6 @@ import {
   softmax,
   vectorOf,
 } from '../text/vector.ts'
-import { hex } from './exchange.ts'
 import { type Handler, jsonBody } from './generate.ts'
 import { pool } from './pool.ts'
 import { joined, missing, readInput, refused, strings, tokensOf } from './pooling-inputs.ts'
@@ -148,7 +147,7 @@ const classify: Planner = (body, service, pooling) => {
   if ('ok' in read) return read
   if (pooling === undefined) return refuse(NOT_EMBEDDING)
   const made = () => ({
-    id: `classify-${hex()}`,
+    id: `classify-${service.hex()}`,
     object: 'list',
     created: service.clock.epochSeconds(),
     model: service.settings.servedNames[0],
@@ -198,7 +197,7 @@ const rerank: Planner = (body, service, pooling) => {
         score: relevance(asked, document),
         ...(hidden ? {} : { document: documents[index] }),
         index,
-        meta_info: metaInfo(pairs[index]?.length ?? 0, hex()),
+        meta_info: metaInfo(pairs[index]?.length ?? 0, service.hex()),
       }))
       .sort((one, other) => other.score - one.score)
       .slice(0, most)
@@ -249,7 +248,7 @@ const encode: Planner = (body, service, pooling) => {
   const made = () => {
     const all = read.texts.map((text) => ({
       embedding: [...output(text)],
-      meta_info: metaInfo(text.length, hex()),
+      meta_info: metaInfo(text.length, service.hex()),
     }))
     return typeof given === 'string' ? all[0] : all
   }

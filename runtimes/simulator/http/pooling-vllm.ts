@@ -4,7 +4,6 @@
  */
 import type { Pooling } from '../settings.ts'
 import { bytesOf, logitsOf, shares, shortened, vectorOf } from '../text/vector.ts'
-import { hex } from './exchange.ts'
 import { dead, type Handler, jsonBody } from './generate.ts'
 import { pool } from './pool.ts'
 import {
@@ -226,7 +225,7 @@ const handler =
     }
     if (!planned.ok) return refuse(planned.refusal)
     const { texts, made } = planned.plan
-    const id = `${prefix}-${hex().slice(0, 16)}`
+    const id = `${prefix}-${service.hex().slice(0, 16)}`
     const head = { id, created: clock.epochSeconds(), model: String(model), response }
     const priority = typeof body.priority === 'number' ? body.priority : 0
     pool(service, response, { texts, priority, refuser: dialect, answer: () => made(head) })

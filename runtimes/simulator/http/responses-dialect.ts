@@ -3,7 +3,6 @@
  * (test/fixtures/vllm-0.32.0/protocols-responses*), SGLang, whose handler was made from vLLM's,
  * after srt/entrypoints/openai/serving_responses.py. One dialect serves one request.
  */
-import { randomUUID } from 'node:crypto'
 import { isRecord } from '../rehearsal.ts'
 import type { Choice, Dialect, Ending, Head, Piece, ToolText, Usage } from './dialect.ts'
 import type { Body, Refusal, Reply } from './wire.ts'
@@ -26,14 +25,14 @@ export type ResponsesOptions = {
   readonly request: Body
   readonly id: string
   readonly cacheCounts: boolean
+  readonly hex: () => string
   /** Called with the whole answer once it is there. */
   readonly finished: (response: Body) => void
 }
 
-export const randomHex = (engine: string): string => {
-  const hex = randomUUID().replaceAll('-', '')
-  return engine === 'vllm' ? hex.slice(0, 16) : hex
-}
+/** vLLM's ids are half as long. */
+export const idHex = ({ engine, hex }: { engine: string; hex: () => string }): string =>
+  engine === 'vllm' ? hex().slice(0, 16) : hex()
 
 const PREFIX: Readonly<Record<Kind, string>> = {
   reasoning: 'rs_',
@@ -142,12 +141,11 @@ export class ResponsesDialect implements Dialect {
   }
 
   #item(kind: Kind, tool: Pick<ToolText, 'name'> | null): Item {
-    const { engine } = this.#options
     const item: Item = {
       kind,
-      id: PREFIX[kind] + randomHex(engine),
+      id: PREFIX[kind] + idHex(this.#options),
       name: tool?.name ?? '',
-      callId: `call_${randomHex(engine)}`,
+      callId: `call_${idHex(this.#options)}`,
       text: '',
     }
     this.#items.push(item)

@@ -140,6 +140,7 @@ export const engineServer = (service: Service): Server => {
     const handler =
       table[`${method} ${path}`] ?? (takesResponses ? ofResponse(method, path) : undefined)
     response.setHeader('server', 'uvicorn')
+    response.setHeader('date', new Date(service.clock.epochMs()).toUTCString())
     logAccess(service, request, response)
     response.once('close', () => {
       const seconds = (service.clock.now() - began) / 1000

@@ -19,6 +19,8 @@ export type Service = {
   readonly faults: FaultSchedule
   readonly metrics: EngineMetrics
   readonly dialect: Dialect
+  /** 32 hexadecimal digits, never the same: what ids are made of. */
+  readonly hex: () => string
   /** Where the access log goes. */
   readonly stdout: (text: string) => void
   /** What to answer to whom, in place of the corpus; empty without a script. */

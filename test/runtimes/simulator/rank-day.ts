@@ -158,13 +158,13 @@ class Day {
     const asked = { method: 'POST', path: '/v1/chat/completions', body }
     const began = this.clock.now()
     this.#room.request(HTTP, asked, (raw, cut) =>
-      this.note('client', `${id} asked at ${began}${cut ? ' cut' : ''}\n${blank(raw)}`),
+      this.note('client', `${id} asked at ${began}${cut ? ' cut' : ''}\n${raw}`),
     )
   }
 
   get(path: string): void {
     this.#room.request(HTTP, { method: 'GET', path }, (raw, cut) =>
-      this.note(`GET ${path}`, `${cut ? 'cut ' : ''}${blank(raw)}`),
+      this.note(`GET ${path}`, `${cut ? 'cut ' : ''}${raw}`),
     )
   }
 
@@ -174,10 +174,6 @@ class Day {
     this.note(`smi ${node}`, `${code} ${text}`)
   }
 }
-
-/** node's own date, and the ids that are random in the real engines too. */
-const blank = (raw: string): string =>
-  raw.replace(/^date: .*\r\n/im, '').replace(/"id": ?"(chatcmpl-)?[0-9a-f]{16,32}"/g, '"id":"-"')
 
 /** All that was seen, in order; the same seed sees the same. */
 export const day = async (
