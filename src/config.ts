@@ -31,6 +31,11 @@ const Path = z.string().refine((text) => text.trim() !== '' && !/[\0\r\n]/.test(
 /** One gateway thread per core, less one for control, at least one (shared design, section 2). */
 const defaultThreads = (): number => Math.min(MAX_THREADS, Math.max(1, availableParallelism() - 1))
 
+const isRedisUrl = (text: string): boolean => {
+  const url = URL.parse(text)
+  return url !== null && /^rediss?:$/.test(url.protocol) && url.hostname !== ''
+}
+
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 export const SettingsSchema = z.strictObject({
@@ -46,6 +51,12 @@ export const SettingsSchema = z.strictObject({
     .enum(LEVELS, { message: `expected one of ${LEVELS.join(', ')}` })
     .default('info')
     .describe('least severe log line that is written'),
+  redis: z
+    .string()
+    .refine(isRedisUrl, { message: 'expected a URL such as redis://10.0.0.5:6379' })
+    .optional()
+    .describe('Redis by which several gateways share their limits; from the environment only'),
+  redisPasswordFile: Path.optional().describe('file that holds the password of that Redis'),
   rehearsalSpeed: number(/^\d{1,4}(\.\d{1,3})?$/, 0.1, 1000)
     .default(20)
     .describe('how many times faster than real the rehearsed engines run'),
@@ -63,6 +74,9 @@ const flagOf = (key: string): string =>
 
 /** Set by Penstock itself for the engines that it starts, or keys that verbs read themselves. */
 const INTERNAL = ['PENSTOCK_REHEARSAL', 'PENSTOCK_NODE', 'PENSTOCK_ADMIN_KEY', 'PENSTOCK_KEY']
+
+/** Never shown, and never a flag: who lists the processes would read it. */
+export const SECRET: readonly Key[] = ['redis']
 
 const KEYS: readonly Key[] = SettingsSchema.keyof().options
 
@@ -89,7 +103,8 @@ export const loadSettings = (
   for (const issue of parsed.error?.issues ?? []) {
     const key = issue.path[0] ?? ''
     const value = JSON.stringify(given[String(key)]?.slice(0, 200))
-    problems.push(`${origin.get(key) ?? String(key)}: ${issue.message}, got ${value}`)
+    const got = SECRET.some((secret) => secret === key) ? '' : `, got ${value}`
+    problems.push(`${origin.get(key) ?? String(key)}: ${issue.message}${got}`)
   }
   if (parsed.success) problems.push(...clashes(parsed.data))
   if (!parsed.success || problems.length > 0) return { ok: false, problems }

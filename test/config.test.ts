@@ -42,7 +42,7 @@ test('every problem is reported at once, by the name that the operator used', ()
   const found = problems(
     {
       PENSTOCK_GATEWAY_PRT: '1',
-      PENSTOCK_ZEBRA: '1',
+      PENSTOCK_QQQQQQQQQQQQ: '1',
       PENSTOCK_CONSOLE_PORT: '70000',
       PENSTOCK_THREADS: '0',
       PENSTOCK_LOG_LEVEL: 'loud',
@@ -51,7 +51,7 @@ test('every problem is reported at once, by the name that the operator used', ()
   )
   expect(found).toEqual([
     'PENSTOCK_GATEWAY_PRT: no such setting (did you mean PENSTOCK_GATEWAY_PORT?)',
-    'PENSTOCK_ZEBRA: no such setting',
+    'PENSTOCK_QQQQQQQQQQQQ: no such setting',
     '--gateway-port: expected a number from 0 to 65535, got "http"',
     'PENSTOCK_CONSOLE_PORT: expected a number from 0 to 65535, got "70000"',
     'PENSTOCK_THREADS: expected a number from 1 to 64, got "0"',
@@ -106,4 +106,16 @@ test('no environment makes it throw', () => {
       expect(answer.ok || answer.problems.length > 0).toBe(true)
     }),
   )
+})
+
+test('a Redis is named by a URL, and what is wrong with it is said without its password', () => {
+  const good = ['redis://10.0.0.5', 'rediss://user:secret@redis.example.com:6380/2']
+  for (const url of good) {
+    expect(loadSettings({ PENSTOCK_REDIS: url }, {})).toMatchObject({ settings: { redis: url } })
+  }
+  for (const url of ['http://:secret@10.0.0.5', '10.0.0.5:6379', 'redis://', ':secret@x']) {
+    expect(problems({ PENSTOCK_REDIS: url })).toEqual([
+      'PENSTOCK_REDIS: expected a URL such as redis://10.0.0.5:6379',
+    ])
+  }
 })

@@ -30,6 +30,7 @@ import { type GatewayHandle, startGateway } from '../gateway/threads.ts'
 import { openStore, type Store } from '../store/store.ts'
 import { ADMIN_KEY_FILE } from './client.ts'
 import { driverFactory } from './drivers.ts'
+import { gatewaySettings } from './gateway-settings.ts'
 import type { Log } from './log.ts'
 import { CONSOLE_DIRECTORY, PROFILES_DIRECTORY } from './places.ts'
 import { startTelemetry, type Telemetry } from './telemetry.ts'
@@ -109,9 +110,7 @@ const assemble = async (
   const snapshot = (): GatewaySnapshot =>
     snapshotNow({ fleet, spillovers, backends, wanted, store, rehearse })
   const gateway = await startGateway({
-    host: settings.gatewayHost,
-    port: settings.gatewayPort,
-    threads: settings.threads,
+    ...gatewaySettings(settings),
     snapshot: snapshot(),
     log,
     onFinished: telemetry.finished,
@@ -311,7 +310,12 @@ const viewNow = (ask: {
     nodes: nodes.specs(),
     deployments: wanted.desired.deployments,
     gatewayManifest: wanted.desired.gateway,
-    gateway: { url: gatewayUrl, threads: gateway.threads, inFlight: gateway.totalInFlight() },
+    gateway: {
+      url: gatewayUrl,
+      threads: gateway.threads,
+      inFlight: gateway.totalInFlight(),
+      limits: gateway.limits(),
+    },
     inFlight: (slot) => gateway.inFlight(slot),
     breaker: (slot) => gateway.breaker(slot),
     version: VERSION,

@@ -1,6 +1,6 @@
 /** The verbs and their flags. Each verb is a function in a file of its own. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { loadSettings, type Settings, SettingsSchema } from '../config.ts'
+import { loadSettings, SECRET, type Settings, SettingsSchema } from '../config.ts'
 import { errorLine, PenstockError } from '../errors.ts'
 import { apply } from './apply.ts'
 import { check } from './check.ts'
@@ -33,6 +33,7 @@ const whole = (text: string): number => {
 /** Settings are flags of every verb; their descriptions come from the schema. */
 const withSettings = (command: Command): Command => {
   for (const [key, schema] of Object.entries(SettingsSchema.shape)) {
+    if (SECRET.some((secret) => secret === key)) continue
     const flag = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
     const option = new Option(`--${flag} <value>`, schema.description ?? '')
     command.addOption(option)

@@ -106,7 +106,22 @@ export const FleetSchema = z.strictObject({
     failures: count,
     reloadedAtMs: number.nullable().describe('epoch milliseconds; null: not since the start'),
   }),
-  gateway: z.strictObject({ url: text, threads: count, inFlight: count }),
+  gateway: z.strictObject({
+    url: text,
+    threads: count,
+    inFlight: count,
+    limits: z.strictObject({
+      overflows: count.describe('times that a subject had to share a bucket with others'),
+      redis: z
+        .strictObject({
+          shared: count.describe('threads that ask Redis'),
+          local: count.describe("threads that decide by this gateway's share of each limit"),
+          gateways: count.describe('alive when Redis was last heard'),
+          localDecisions: count,
+        })
+        .nullable(),
+    }),
+  }),
   nodes: z.array(NodeSchema),
   deployments: z.array(DeploymentSchema),
   routes: z.array(z.strictObject({ model: text, to: text })),

@@ -199,3 +199,5 @@ export type FromGateway =
   | { readonly kind: 'failed'; readonly code: string; readonly message: string }
   | { readonly kind: 'finished'; readonly requests: readonly FinishedRequest[] }
   | { readonly kind: 'drained' }
+  /** For the log. */
+  | { readonly kind: 'note'; readonly message: string }

@@ -91,6 +91,22 @@ export type ConfigView = {
   readonly reloadedAtMs: number | null
 }
 
+/** How the gateway keeps its limits. */
+export type LimitsView = {
+  /** Times that a subject had to share an overflow bucket with others. */
+  readonly overflows: number
+  /** Null: this gateway is alone, and no Redis is given. */
+  readonly redis: {
+    /** Threads that ask Redis, and those that decide by this gateway's share of each limit. */
+    readonly shared: number
+    readonly local: number
+    /** That were alive when Redis was last heard. */
+    readonly gateways: number
+    /** Requests decided by this gateway's share since its start. */
+    readonly localDecisions: number
+  } | null
+}
+
 export type FleetView = {
   readonly version: string
   readonly rehearsal: boolean
@@ -99,7 +115,12 @@ export type FleetView = {
   readonly nowMs: number
   readonly generation: number
   readonly config: ConfigView
-  readonly gateway: { readonly url: string; readonly threads: number; readonly inFlight: number }
+  readonly gateway: {
+    readonly url: string
+    readonly threads: number
+    readonly inFlight: number
+    readonly limits: LimitsView
+  }
   readonly nodes: readonly NodeView[]
   readonly deployments: readonly DeploymentView[]
   readonly routes: readonly { readonly model: string; readonly to: string }[]

@@ -116,6 +116,16 @@ export class LimitSlots {
     return sum
   }
 
+  /** Subjects that owe, and for how long from now. */
+  debts(now: bigint): readonly { readonly key: bigint; readonly owedNs: bigint }[] {
+    const result: { key: bigint; owedNs: bigint }[] = []
+    for (let index = 0; index < SLOTS; index += 1) {
+      const owedNs = Atomics.load(this.#times, index) - now
+      if (owedNs > 0n) result.push({ key: Atomics.load(this.#keys, index), owedNs })
+    }
+    return result
+  }
+
   /**
    * The thread is gone, and with it the places it held. The tokens that it had reserved stay
    * charged: nobody knows how many of them the engine has used, and they drain with time.

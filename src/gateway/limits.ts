@@ -9,11 +9,35 @@ import { RateLimited, type Standing } from './rate-limited.ts'
 
 const MILLISECOND = 1_000_000n
 /** How far a running stream's charge goes ahead of what it has produced (gateways.md 6.1). */
-const TOP_UP_TOKENS = 256
+export const TOP_UP_TOKENS = 256
 /** When a place will be free is not known; this is when to look again. */
-const PLACE_WAIT_MS = 1_000
+export const PLACE_WAIT_MS = 1_000
 
 export type Amounts = { readonly prompt: number; readonly completion: number }
+
+/** What one request holds of its limits, until it is settled. */
+export type Reservation = {
+  /** What was left right after the reservation, for the answer's head. */
+  readonly standings: readonly Standing[]
+  readonly expected: Amounts
+  /** A stream has produced this many tokens: charges ahead when they exceed what is covered. */
+  produced(completion: number): void
+  /** The request is over and used this much; null: unknown, what is charged stays. Once. */
+  settle(used: Amounts | null): void
+}
+
+/** Limits of this gateway alone, or shared with others: then Redis is asked, and waited for. */
+export type Limiter = {
+  /**
+   * Charges all limits or none. `subject` says on whom a limit counts.
+   * Throws (or rejects with) RateLimited with the limit that has to wait longest.
+   */
+  reserve(
+    limits: readonly GatewayLimit[],
+    subject: (per: string) => string,
+    amounts: Amounts,
+  ): Reservation | Promise<Reservation>
+}
 
 type One = {
   readonly limit: GatewayLimit
@@ -31,7 +55,7 @@ export type LimitsSetup = {
 }
 
 /** One thread's view of the shared limits. */
-export class Limits {
+export class Limits implements Limiter {
   readonly #slots: LimitSlots
   readonly #thread: number
   readonly #now: () => bigint
@@ -42,10 +66,6 @@ export class Limits {
     this.#now = now
   }
 
-  /**
-   * Charges all limits or none. `subject` says on whom a limit counts.
-   * Throws RateLimited with the limit that has to wait longest.
-   */
   reserve(
     limits: readonly GatewayLimit[],
     subject: (per: string) => string,
@@ -65,13 +85,40 @@ export class Limits {
     )
     if (taken.ok) {
       for (const { slot } of clear) this.#slots.noteClear(slot, now)
-      return new Reservation(this, { rated, places, amounts, now })
+      return new LocalReservation(this, { rated, places, amounts, now })
     }
     this.letGo(places)
     const refused = rated[taken.at]
     if (refused === undefined) throw new Error('a refusal names no limit')
     const waitMs = Number((taken.waitNs + MILLISECOND - 1n) / MILLISECOND)
     throw new RateLimited(refused.limit, waitMs, this.standings(rated, now))
+  }
+
+  /**
+   * Charges without asking: who keeps the limits has let the request in. What this gateway uses is
+   * known here too, for when nobody else can be asked.
+   */
+  note(limits: readonly GatewayLimit[], keys: readonly bigint[], amounts: Amounts): Reservation {
+    const now = this.#now()
+    const [rated, places]: [One[], One[]] = [[], []]
+    for (const [index, limit] of limits.entries()) {
+      const slot = this.#slots.find(keys[index] ?? 0n, now)
+      const one = { limit, slot, charged: unitsOf(limit.measure, amounts), at: now }
+      if (limit.measure === 'concurrent') {
+        this.#slots.hold(this.#thread, slot, { amount: Number.POSITIVE_INFINITY, now })
+        places.push(one)
+        continue
+      }
+      if (this.#slots.cell(slot).load() <= now) this.#slots.noteClear(slot, now)
+      charge(this.#charge(one, one.charged), now)
+      rated.push(one)
+    }
+    return new LocalReservation(this, { rated, places, amounts, now })
+  }
+
+  /** Keys of the buckets that owe, and for how long: what this gateway's threads have used. */
+  debts(): readonly { readonly key: bigint; readonly owedNs: bigint }[] {
+    return this.#slots.debts(this.#now())
   }
 
   /** Brings a charge to `units`: more at once, less only where the bucket still owes it. */
@@ -134,9 +181,7 @@ type Reserved = {
   readonly now: bigint
 }
 
-/** What one request holds of its limits, until it is settled. */
-export class Reservation {
-  /** What was left right after the reservation, for the answer's head. */
+class LocalReservation implements Reservation {
   readonly standings: readonly Standing[]
   readonly expected: Amounts
   readonly #limits: Limits
@@ -152,14 +197,12 @@ export class Reservation {
     this.standings = limits.standings(reserved.rated, reserved.now)
   }
 
-  /** A stream has produced this many tokens: charges ahead when they exceed what is covered. */
   produced(completion: number): void {
     if (this.#settled || completion <= this.#covered) return
     this.#covered = completion + TOP_UP_TOKENS
     this.#bring({ prompt: this.expected.prompt, completion: this.#covered })
   }
 
-  /** The request is over and used this much; null: unknown, what is charged stays. Once. */
   settle(used: Amounts | null): void {
     if (this.#settled) return
     this.#settled = true
@@ -180,7 +223,8 @@ const rateOf = ({ amount, windowMs, burst }: GatewayLimit) => ({
   burst,
 })
 
-const unitsOf = (measure: Measure, { prompt, completion }: Amounts): number => {
+/** How much of what a limit measures. */
+export const unitsOf = (measure: Measure, { prompt, completion }: Amounts): number => {
   if (measure === 'tokens') return prompt + completion
   if (measure === 'input tokens') return prompt
   return measure === 'output tokens' ? completion : 1

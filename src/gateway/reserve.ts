@@ -2,7 +2,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Ask } from '../core/body.ts'
 import type { GatewayKey, GatewayRoute } from '../core/snapshot.ts'
-import type { Amounts } from './limits.ts'
+import type { Amounts, Reservation } from './limits.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
 
@@ -32,8 +32,18 @@ export const reserve = (
   const { limits } = route
   if (limits === undefined || limits.length === 0) return undefined
   const amounts = expectedOf(state, { ticket, route, ask, key })
-  ticket.reservation = state.limits.reserve(limits, (per) => subjectOf(per, key, asker), amounts)
+  const subject = (per: string): string => subjectOf(per, key, asker)
+  const reservation = state.limits.reserve(limits, subject, amounts)
+  if (reservation instanceof Promise) return keep(ticket, reservation)
+  ticket.reservation = reservation
   return undefined
+}
+
+/** The client may leave while others are asked: its books are closed then, and it owes nothing. */
+const keep = async (ticket: Ticket, asked: Promise<Reservation>): Promise<void> => {
+  const reservation = await asked
+  if (ticket.finished) reservation.settle({ prompt: 0, completion: 0 })
+  else ticket.reservation = reservation
 }
 
 /** What a request is expected to weigh, tokens. */

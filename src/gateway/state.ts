@@ -6,7 +6,7 @@ import type { AnswerSlots } from './answer-slots.ts'
 import { type Breakers, sharedClockMs } from './breakers.ts'
 import { Turns } from './choose.ts'
 import { Kept } from './kept.ts'
-import type { Limits } from './limits.ts'
+import type { Limiter } from './limits.ts'
 import { Occupancy } from './occupancy.ts'
 import { Pools } from './pools.ts'
 import type { QueueSlots } from './queue-slots.ts'
@@ -22,7 +22,7 @@ export const TICK_MS = 100
 type Setup = {
   readonly thread: number
   readonly counts: SharedCounts
-  readonly limits: Limits
+  readonly limits: Limiter
   readonly breakers: Breakers
   readonly retries: RetryBudget
   readonly admission: AdmissionSlots
@@ -37,7 +37,7 @@ type Setup = {
 export class GatewayState {
   readonly thread: number
   readonly counts: SharedCounts
-  readonly limits: Limits
+  readonly limits: Limiter
   readonly breakers: Breakers
   readonly retries: RetryBudget
   readonly queue: Waiting

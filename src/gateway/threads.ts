@@ -2,6 +2,7 @@
  * The gateway as the main thread sees it: starts the worker threads on one port, hands them
  * snapshots, takes their reports, replaces a thread that crashed, and drains them all.
  */
+import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,12 +16,16 @@ import {
   MAX_THREADS,
   type ToGateway,
 } from '../core/snapshot.ts'
+import type { LimitsView } from '../core/view.ts'
 import { PenstockError } from '../errors.ts'
 import { AdmissionSlots } from './admission-slots.ts'
 import { AnswerSlots } from './answer-slots.ts'
 import { Breakers, sharedClockMs } from './breakers.ts'
 import { LimitSlots } from './limit-slots.ts'
+import type { RedisWiring } from './limiter.ts'
 import { QueueSlots } from './queue-slots.ts'
+import type { RedisAddress } from './redis-link.ts'
+import { RedisState } from './redis-state.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { SharedCounts } from './shared.ts'
 import type { WorkerSetup } from './worker.ts'
@@ -46,6 +51,8 @@ export type GatewayStart = {
   readonly threads?: number
   readonly snapshot: GatewaySnapshot
   readonly log: GatewayLog
+  /** Absent: limits count in this gateway alone. */
+  readonly redis?: RedisAddress
   /** Batches of ended requests, each request once. */
   readonly onFinished: (requests: readonly FinishedRequest[]) => void
   /** A thread crashed and is replaced. */
@@ -65,6 +72,8 @@ export type GatewayHandle = {
   waiting(deployment: string): number
   /** What a replica slot was sent, and how far it is filled. */
   admission(slot: number): { readonly sent: Sent; readonly ceiling: Ceiling }
+  /** How the limits are kept. */
+  limits(): LimitsView
   /** Refuses new requests, lets running ones end for `deadlineMs`, then cuts them and stops. */
   drain(deadlineMs: number): Promise<void>
   /** Stops now: running requests are cut as at the end of a drain. */
@@ -86,6 +95,9 @@ class Gateway implements GatewayHandle {
   readonly #start: GatewayStart
   readonly #counts: SharedCounts
   readonly #limits: LimitSlots
+  readonly #redis = new RedisState()
+  /** One of those that share limits. */
+  readonly #name = randomUUID()
   readonly #breakers = new Breakers(sharedClockMs)
   readonly #retries = new RetryBudget(sharedClockMs)
   readonly #admission: AdmissionSlots
@@ -153,6 +165,12 @@ class Gateway implements GatewayHandle {
     return { sent: this.#admission.sent(slot), ceiling: this.#admission.ceiling(slot) }
   }
 
+  limits(): LimitsView {
+    const { redis } = this.#start
+    const shared = redis === undefined ? null : this.#redis.standing(this.threads)
+    return { overflows: this.#limits.overflows, redis: shared }
+  }
+
   drain(deadlineMs: number): Promise<void> {
     this.#draining ??= this.#drain(deadlineMs)
     return this.#draining
@@ -182,6 +200,12 @@ class Gateway implements GatewayHandle {
     await this.#terminate()
   }
 
+  #redisWiring(): RedisWiring | null {
+    const { redis } = this.#start
+    if (redis === undefined) return null
+    return { address: redis, gateway: this.#name, state: this.#redis.buffer }
+  }
+
   async #terminate(): Promise<void> {
     this.#draining ??= Promise.resolve()
     for (const timer of this.#restarts) clearTimeout(timer)
@@ -201,6 +225,7 @@ class Gateway implements GatewayHandle {
       threads: this.threads,
       counts: this.#counts.buffer,
       limits: this.#limits.buffer,
+      redis: this.#redisWiring(),
       breakers: this.#breakers.buffer,
       retries: this.#retries.buffer,
       admission: this.#admission.buffer,
@@ -234,6 +259,9 @@ class Gateway implements GatewayHandle {
         if (message.kind === 'listening') resolve(message.port)
         else if (message.kind === 'failed') {
           reject(listenError(this.#start.host, this.#port, message))
+        } else if (message.kind === 'note') {
+          this.#start.log.info(`gateway thread ${thread}: ${message.message}`)
+          return
         } else if (message.kind === 'finished') {
           this.#counts.takeReports(thread, message.requests.length)
           this.#start.onFinished(message.requests)
@@ -251,6 +279,7 @@ class Gateway implements GatewayHandle {
   #ended(thread: number, cause: string, crashes: number): void {
     this.#counts.clear(thread)
     this.#limits.clear(thread)
+    this.#redis.set(thread, false)
     this.#admission.clear(thread)
     this.#queue.clear(thread)
     if (this.#draining !== null) return

@@ -6,8 +6,7 @@ import { AdmissionSlots } from './admission-slots.ts'
 import { AnswerSlots } from './answer-slots.ts'
 import { Breakers, sharedClockMs } from './breakers.ts'
 import { drain } from './drain.ts'
-import { LimitSlots } from './limit-slots.ts'
-import { Limits } from './limits.ts'
+import { openLimiter, type RedisWiring } from './limiter.ts'
 import { QueueSlots } from './queue-slots.ts'
 import { BATCH_AGE_MS, Reports } from './reports.ts'
 import { RetryBudget } from './retry-budget.ts'
@@ -22,6 +21,7 @@ export type WorkerSetup = {
   readonly threads: number
   readonly counts: SharedArrayBuffer
   readonly limits: SharedArrayBuffer
+  readonly redis: RedisWiring | null
   readonly breakers: SharedArrayBuffer
   readonly retries: SharedArrayBuffer
   readonly admission: SharedArrayBuffer
@@ -34,7 +34,7 @@ export type WorkerSetup = {
 type Send = (message: FromGateway) => void
 
 /** Starts serving; the result takes the main thread's messages. */
-const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) => {
+const serve = async (setup: WorkerSetup, send: Send): Promise<(message: ToGateway) => void> => {
   const { thread, snapshot, startedAtSeconds, host, port } = setup
   const counts = new SharedCounts(setup.threads, setup.counts)
   const reports = new Reports(
@@ -42,9 +42,13 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
     () => counts.reportsTaken(thread),
   )
   const report = reports.add.bind(reports)
-  const slots = new LimitSlots(setup.threads, setup.limits)
-  // The process's clock, not the thread's: times in the slots are compared between threads.
-  const limits = new Limits({ slots, thread, now: () => process.hrtime.bigint() })
+  const limits = await openLimiter({
+    thread,
+    threads: setup.threads,
+    slots: setup.limits,
+    redis: setup.redis,
+    log: (message) => send({ kind: 'note', message }),
+  })
   const breakers = new Breakers(sharedClockMs, setup.breakers)
   const retries = new RetryBudget(sharedClockMs, setup.retries)
   const state = new GatewayState({
@@ -110,6 +114,7 @@ const serve = (setup: WorkerSetup, send: Send): ((message: ToGateway) => void) =
 
 if (parentPort !== null) {
   const port = parentPort
-  const take = serve(workerData, (message) => port.postMessage(message))
+  // Messages that come before wait in the port.
+  const take = await serve(workerData, (message) => port.postMessage(message))
   port.on('message', take)
 }

@@ -59,6 +59,13 @@ const declareFleet = (registry: Registry) => {
     ),
     generation: gauge('desired_generation', 'Generation of the applied manifests.', []),
     inFlight: gauge('requests_in_flight', 'Requests that the gateway is working on.', []),
+    limitOverflows: counter('limit_overflows_total', 'Subjects that had to share a bucket.', []),
+    redisUp: gauge('redis_up', '1 while every gateway thread can ask Redis.', []),
+    limitsShared: gauge('limits_shared', 'Gateway threads, by who decides their limits.', [
+      'state',
+    ]),
+    limitGateways: gauge('limits_gateways', 'Gateways that share the limits.', []),
+    localDecisions: counter('limits_local_decisions_total', 'Decided while Redis was away.', []),
     threads: gauge('gateway_threads', 'Gateway threads that serve.', []),
 
     nodeReachable: gauge('node_reachable', '1 when its driver answers.', ['node']),

@@ -3,6 +3,7 @@ import { STALE_MS } from '../core/signals.ts'
 import type {
   DeploymentView,
   FleetView,
+  LimitsView,
   NodeView,
   RankView,
   Reading,
@@ -44,6 +45,7 @@ export const exportFleet = (
   if (reloadedAtMs !== null) metrics.reloadedAt.set(reloadedAtMs / 1000)
   metrics.inFlight.set(view.gateway.inFlight)
   metrics.threads.set(view.gateway.threads)
+  exportLimits(metrics, view.gateway.limits)
   for (const node of view.nodes) exportNode(metrics, node)
   const present = new Set<string>()
   for (const deployment of view.deployments) {
@@ -56,6 +58,16 @@ export const exportFleet = (
     }
   }
   for (const replica of failures.keys()) if (!present.has(replica)) failures.delete(replica)
+}
+
+const exportLimits = (metrics: FleetMetrics, { overflows, redis }: LimitsView): void => {
+  metrics.limitOverflows.inc(overflows)
+  if (redis === null) return
+  metrics.redisUp.set(redis.local === 0 ? 1 : 0)
+  metrics.limitsShared.set({ state: 'redis' }, redis.shared)
+  metrics.limitsShared.set({ state: 'local' }, redis.local)
+  metrics.limitGateways.set(redis.gateways)
+  metrics.localDecisions.inc(redis.localDecisions)
 }
 
 const exportNode = (metrics: FleetMetrics, node: NodeView): void => {

@@ -259,7 +259,8 @@ describe.skipIf(!hasChromium())('the page', () => {
 
   test('the lines to copy carry the real endpoint and model, and are what is copied', async () => {
     await context.grantPermissions(['clipboard-read', 'clipboard-write'])
-    change({ gateway: { url: 'http://0.0.0.0:9080/', threads: 1, inFlight: 0 } })
+    const limits = { overflows: 0, redis: null }
+    change({ gateway: { url: 'http://0.0.0.0:9080/', threads: 1, inFlight: 0, limits } })
     await open()
     const curl = page.locator('figure', { hasText: 'curl' }).first()
     expect(await lines(curl)).toContain("curl -N 'http://127.0.0.1:9080/v1/chat/completions'")

@@ -158,7 +158,10 @@ export const fleet = (nowMs: number, changes: Partial<FleetView> = {}): FleetVie
     nowMs,
     generation: 7,
     config: { problem: null, broken: false, reloads: 0, failures: 0, reloadedAtMs: null },
-    gateway: { url: 'http://localhost:8080', threads: 15, inFlight: 99 },
+    gateway: {
+      ...{ url: 'http://localhost:8080', threads: 15, inFlight: 99 },
+      limits: { overflows: 0, redis: null },
+    },
     nodes: [
       node('h20-1'),
       node('h20-8a', { address: '10.0.0.21', ...many }),

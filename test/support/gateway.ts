@@ -6,7 +6,7 @@ import type {
   GatewaySnapshot,
   Target,
 } from '../../src/core/snapshot.ts'
-import { type GatewayHandle, startGateway } from '../../src/gateway/threads.ts'
+import { type GatewayHandle, type GatewayStart, startGateway } from '../../src/gateway/threads.ts'
 import { type Engine, type Script, type Seen, startEngine } from './engine.ts'
 
 export const KEY = 'sk-ps-test-0123456789abcdef'
@@ -67,6 +67,7 @@ export type TestGateway = {
 export const startTestGateway = async (
   snapshot: GatewaySnapshot,
   threads = 1,
+  more: Pick<GatewayStart, 'redis'> = {},
 ): Promise<TestGateway> => {
   const finished: FinishedRequest[] = []
   const lines: string[] = []
@@ -75,6 +76,7 @@ export const startTestGateway = async (
     port: 0,
     threads,
     snapshot,
+    ...more,
     log: { info: (line) => lines.push(line), error: (line) => lines.push(line) },
     onFinished: (requests) => finished.push(...requests),
   })
