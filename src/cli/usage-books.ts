@@ -1,4 +1,5 @@
 /** Usage, put together: the ledger of requests, what machines cost, and the engines' counters. */
+import { setImmediate as immediate } from 'node:timers/promises'
 import type { Clock } from '../clock.ts'
 import type { ProbeAnswer, ProbeAsk } from '../control/probe.ts'
 import type { NodeSpec } from '../core/inventory.ts'
@@ -6,7 +7,8 @@ import type { Reconciliation } from '../core/reconcile.ts'
 import type { Runtimes } from '../core/runtime.ts'
 import type { Signals } from '../core/signals.ts'
 import type { FinishedRequest } from '../core/snapshot.ts'
-import { type UsageAsk, type UsageReport, usageReport } from '../core/usage-report.ts'
+import { type UsageAsk, type UsageReport, UsageSheet } from '../core/usage-report.ts'
+import { PenstockError } from '../errors.ts'
 import type { Fleet } from '../fleet.ts'
 import type { Store } from '../store/store.ts'
 import type { Log } from './log.ts'
@@ -25,6 +27,27 @@ export type BooksOptions = {
 }
 
 type Probe = (ask: ProbeAsk) => Promise<ProbeAnswer>
+
+/** Rows of one answer: a month of 10,000 consumers fits, and some megabytes of JSON. */
+const ROWS_MAX = 50_000
+
+/** Day by day, with a turn for everything else between them: a year takes seconds. */
+export const usageSheet = async (
+  store: Pick<Store, 'usage' | 'costs'>,
+  ask: UsageAsk,
+): Promise<UsageSheet> => {
+  const sheet = new UsageSheet(ask)
+  for (let day = ask.fromDay; day <= ask.toDay; day += 1) {
+    const one = { fromDay: day, toDay: day }
+    sheet.add(await store.usage({ ...one, by: ask.by }), await store.costs(one))
+    if (sheet.size > ROWS_MAX) {
+      const advice = 'ask for fewer days, or by fewer dimensions'
+      throw new PenstockError('invalid_request', `that is more than ${ROWS_MAX} rows: ${advice}`)
+    }
+    await immediate()
+  }
+  return sheet
+}
 
 export type UsageBooks = {
   finished(requests: readonly FinishedRequest[]): void
@@ -56,9 +79,8 @@ export const openUsageBooks = async (options: BooksOptions): Promise<UsageBooks>
     probing: (probe) => engines.probing(probe),
     usage: async (ask) => {
       costs.write()
-      const [rows, spent] = [await store.usage(ask), await store.costs(ask)]
       const rehearsal = nodes.specs().some(({ rehearse }) => rehearse)
-      return usageReport({ ask, rows, costs: spent, rehearsal })
+      return (await usageSheet(store, ask)).report(rehearsal)
     },
     reconcile: () => engines.reconcile((slot) => inFlight(slot)),
     watch: (given) => {

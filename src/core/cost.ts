@@ -218,6 +218,25 @@ const withUnused = (old: Unused | undefined, { state, currency, amount }: CostRo
   return { ...sums, amount: sums.amount + amount, [why]: sums[why] + amount }
 }
 
+/** One entry a currency, in the order of their codes. */
+export const addUnused = (all: readonly Unused[]): readonly Unused[] => {
+  const sums = new Map<string, Unused>()
+  for (const one of all) {
+    const old = sums.get(one.currency)
+    sums.set(one.currency, old === undefined ? one : plusUnused(old, one))
+  }
+  return [...sums.values()].toSorted(byCurrency)
+}
+
+const plusUnused = (a: Unused, b: Unused): Unused => ({
+  currency: a.currency,
+  amount: a.amount + b.amount,
+  idle: a.idle + b.idle,
+  free: a.free + b.free,
+  away: a.away + b.away,
+  unserved: a.unserved + b.unserved,
+})
+
 const byCurrency = (a: Money, b: Money): number => (a.currency < b.currency ? -1 : 1)
 
 /** One entry a currency, in the order of their codes. */

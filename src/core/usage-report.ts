@@ -2,7 +2,7 @@
  * Who used what: finished requests summed by consumer, key, model and day of acceptance (UTC),
  * with what that cost. What an engine did not say is counted as not known, never as nothing.
  */
-import { addMoney, type CostRow, charge, type Money, type Unused } from './cost.ts'
+import { addMoney, addUnused, type CostRow, charge, type Money, type Unused } from './cost.ts'
 import { dayName } from './day.ts'
 import type { Outcome } from './snapshot.ts'
 
@@ -88,7 +88,10 @@ const noOutcomes = (): Record<Outcome, number> => ({
   timeout: 0,
 })
 
-export const noUsage = (): UsageSums => ({
+type Mutable<Value> = { -readonly [Key in keyof Value]: Value[Key] }
+type Sums = Mutable<Omit<UsageSums, 'outcomes'>> & { outcomes: Record<Outcome, number> }
+
+export const noUsage = (): Sums => ({
   requests: 0,
   outcomes: noOutcomes(),
   spilled: 0,
@@ -104,58 +107,85 @@ export const noUsage = (): UsageSums => ({
   durationMs: 0,
 })
 
-export const addUsage = (a: UsageSums, b: UsageSums): UsageSums => {
-  const outcomes = noOutcomes()
-  for (const outcome of OUTCOMES) outcomes[outcome] = a.outcomes[outcome] + b.outcomes[outcome]
-  return {
-    requests: a.requests + b.requests,
-    outcomes,
-    spilled: a.spilled + b.spilled,
-    unmetered: a.unmetered + b.unmetered,
-    promptTokens: a.promptTokens + b.promptTokens,
-    cachedTokens: a.cachedTokens + b.cachedTokens,
-    completionTokens: a.completionTokens + b.completionTokens,
-    reasoningTokens: a.reasoningTokens + b.reasoningTokens,
-    queueMs: a.queueMs + b.queueMs,
-    queued: a.queued + b.queued,
-    ttftMs: a.ttftMs + b.ttftMs,
-    ttftKnown: a.ttftKnown + b.ttftKnown,
-    durationMs: a.durationMs + b.durationMs,
-  }
+/** In place: a report adds up hundreds of thousands of rows while others wait. */
+const addTo = (sums: Sums, more: UsageSums): void => {
+  for (const outcome of OUTCOMES) sums.outcomes[outcome] += more.outcomes[outcome]
+  sums.requests += more.requests
+  sums.spilled += more.spilled
+  sums.unmetered += more.unmetered
+  sums.promptTokens += more.promptTokens
+  sums.cachedTokens += more.cachedTokens
+  sums.completionTokens += more.completionTokens
+  sums.reasoningTokens += more.reasoningTokens
+  sums.queueMs += more.queueMs
+  sums.queued += more.queued
+  sums.ttftMs += more.ttftMs
+  sums.ttftKnown += more.ttftKnown
+  sums.durationMs += more.durationMs
 }
 
-export type UsageMaterial = {
-  readonly ask: UsageAsk
-  readonly rows: readonly UsageRow[]
-  readonly costs: readonly CostRow[]
-  readonly rehearsal: boolean
+export const addUsage = (all: readonly UsageSums[]): UsageSums => {
+  const sums = noUsage()
+  for (const one of all) addTo(sums, one)
+  return sums
 }
 
-/** Rows in the order of their dimensions, as asked; all of `rows` are in the total. */
-export const usageReport = ({ ask, rows, costs, rehearsal }: UsageMaterial): UsageReport => {
-  const charged = charge(costs, rows)
-  const groups = new Map<string, UsageGroup>()
-  for (const row of rows) {
-    const by = byOf(row, ask.by)
-    const key = JSON.stringify(ask.by.map((dimension) => by[dimension] ?? null))
-    const old = groups.get(key)
-    const cost = addMoney(old?.cost ?? [], charged.costOf(row))
-    groups.set(key, { by, ...addUsage(old ?? noUsage(), row), cost })
+type Group = {
+  readonly by: UsageGroup['by']
+  readonly sums: Sums
+  readonly cost: Map<string, number>
+}
+
+/** A report in the making: fed with one day after the other, as large as its groups. */
+export class UsageSheet {
+  readonly #ask: UsageAsk
+  readonly #groups = new Map<string, Group>()
+  #unused: readonly Unused[] = []
+
+  constructor(ask: UsageAsk) {
+    this.#ask = ask
   }
-  const sorted = [...groups].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group)
-  const total = {
-    ...sorted.reduce<UsageSums>(addUsage, noUsage()),
-    cost: addMoney(...sorted.map(({ cost }) => cost)),
+
+  /** Rows that the report has by now. */
+  get size(): number {
+    return this.#groups.size
   }
-  return {
-    from: dayName(ask.fromDay),
-    to: dayName(ask.toDay),
-    by: ask.by,
-    rehearsal,
-    rows: sorted,
-    total,
-    unused: charged.unused,
-    spent: addMoney(total.cost, charged.unused),
+
+  /** All rows and costs of some days: none of these days may come again. */
+  add(rows: readonly UsageRow[], costs: readonly CostRow[]): void {
+    const charged = charge(costs, rows)
+    for (const row of rows) this.#row(row, charged.costOf(row))
+    this.#unused = addUnused([...this.#unused, ...charged.unused])
+  }
+
+  #row(row: UsageRow, cost: readonly Money[]): void {
+    const key = JSON.stringify(this.#ask.by.map((dimension) => row[dimension]))
+    const group = this.#groups.get(key) ?? {
+      by: byOf(row, this.#ask.by),
+      sums: noUsage(),
+      cost: new Map<string, number>(),
+    }
+    for (const { currency, amount } of cost) {
+      group.cost.set(currency, (group.cost.get(currency) ?? 0) + amount)
+    }
+    addTo(group.sums, row)
+    this.#groups.set(key, group)
+  }
+
+  /** Rows in the order of their dimensions. */
+  report(rehearsal: boolean): UsageReport {
+    const { by, fromDay, toDay } = this.#ask
+    const rows = [...this.#groups]
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, group]): UsageGroup => {
+        const cost = [...group.cost].map(([currency, amount]) => ({ currency, amount }))
+        return { by: group.by, ...group.sums, cost: addMoney(cost) }
+      })
+    const cost = addMoney(...rows.map((row) => row.cost))
+    const total = { ...addUsage(rows), cost }
+    const [from, to] = [dayName(fromDay), dayName(toDay)]
+    const spent = addMoney(cost, this.#unused)
+    return { from, to, by, rehearsal, rows, total, unused: this.#unused, spent }
   }
 }
 

@@ -88,7 +88,7 @@ export const countInDays = (database: Database, rows: readonly RequestRow[]): vo
     const key = keyOf(row)
     const text = JSON.stringify(KEYS.map((name) => key[name]))
     const entry = batch.get(text) ?? { key, sums: noUsage() }
-    entry.sums = addUsage(entry.sums, sumsOf(row))
+    entry.sums = addUsage([entry.sums, sumsOf(row)])
     batch.set(text, entry)
   }
   const sizes = new Map<number, number>()

@@ -2,11 +2,12 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Report, reconciliationText, usageText } from '../../src/cli/usage.ts'
+import { usageSheet } from '../../src/cli/usage-books.ts'
 import { type CostsOptions, startCosts } from '../../src/cli/usage-costs.ts'
 import { openLedger } from '../../src/cli/usage-ledger.ts'
 import { DAY_MS } from '../../src/core/day.ts'
 import { NodeSchema } from '../../src/core/inventory.ts'
-import { noUsage } from '../../src/core/usage-report.ts'
+import { noUsage, type UsageAsk } from '../../src/core/usage-report.ts'
 import { PenstockError } from '../../src/errors.ts'
 import { Fleet } from '../../src/fleet.ts'
 import { openStore } from '../../src/store/store.ts'
@@ -195,6 +196,28 @@ test('a rehearsed node costs simulated seconds, and nothing while nobody plays i
   onTestFinished(() => second.store.close())
   expect(await second.sums()).toEqual({ idle: 0.2, free: 0.2 })
   second.costs.close()
+})
+
+test('a report reads day by day, and one with too many rows is refused with advice', async () => {
+  const days: number[] = []
+  const store = {
+    usage: async ({ fromDay, toDay }: UsageAsk) => {
+      expect(toDay).toBe(fromDay)
+      days.push(fromDay)
+      const names = { key: null, model: null, served: null, deployment: null }
+      return Array.from({ length: 20_000 }, (_, at) => {
+        return { ...noUsage(), ...names, day: fromDay, consumer: `${fromDay} ${at}`, requests: 1 }
+      })
+    },
+    costs: async () => [],
+  }
+  const sheet = await usageSheet(store, { fromDay: 5, toDay: 6, by: ['consumer'] })
+  expect(sheet.report(false).total.requests).toBe(40_000)
+  expect(days).toEqual([5, 6])
+  await expect(usageSheet(store, { fromDay: 5, toDay: 90, by: ['consumer'] })).rejects.toThrow(
+    'more than 50000 rows: ask for fewer days, or by fewer dimensions',
+  )
+  expect(days.length).toBe(5)
 })
 
 const report: Report = {

@@ -103,7 +103,7 @@ test('sums are those of the requests, by whatever is asked, however often a batc
       for (const batch of sent.slice(0, again)) store.recordRequests(batch)
       const rows = await store.usage({ ...ALL, by })
       const all = sent.flat()
-      expect(rows.reduce<UsageSums>(addUsage, noUsage())).toEqual(sums(all))
+      expect(addUsage(rows)).toEqual(sums(all))
       for (const row of rows) {
         const same = all.filter(
           (one) =>

@@ -14,7 +14,7 @@ import type {
 } from '../../src/core/admin.ts'
 import type { Reconciliation } from '../../src/core/reconcile.ts'
 import type { FinishedRequest } from '../../src/core/snapshot.ts'
-import { type UsageAsk, type UsageReport, usageReport } from '../../src/core/usage-report.ts'
+import { type UsageAsk, type UsageReport, UsageSheet } from '../../src/core/usage-report.ts'
 import type { FleetView } from '../../src/core/view.ts'
 import { PenstockError } from '../../src/errors.ts'
 import { fleet } from './fleet.ts'
@@ -83,7 +83,7 @@ export class FakeAdmin implements AdminPort {
 
   async usage(ask: UsageAsk): Promise<UsageReport> {
     this.asked.push(ask)
-    return usageReport({ ask, rows: [], costs: [], rehearsal: false })
+    return new UsageSheet(ask).report(false)
   }
 
   async reconcile(): Promise<Reconciliation> {
