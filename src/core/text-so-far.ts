@@ -15,8 +15,9 @@ const KEYS = { chat: Buffer.from('"content":"'), completion: Buffer.from('"text"
 /** In any of these a search is not enough. Inside a string every quote is escaped. */
 const SPECIAL = ['"reasoning":"', '"reasoning_content":"', '"tool_calls":[', '"finish_reason":"']
 const SPECIALS = SPECIAL.map((text) => Buffer.from(text))
+const FIRST_CHOICE = Buffer.from('"index":0')
 const LOGPROBS = Buffer.from('"logprobs":{')
-const [QUOTE, BACKSLASH] = [0x22, 0x5c]
+const [QUOTE, BACKSLASH, CLOSE, LF, CR] = [0x22, 0x5c, 0x7d, 0x0a, 0x0d]
 
 /** Of the first event; the rest of the answer keeps them. */
 export type Identity = {
@@ -81,10 +82,10 @@ export class TextSoFar {
     const key = KEYS[this.kind]
     const at = event.indexOf(key)
     if (at === -1 || SPECIALS.some((special) => event.includes(special))) return false
-    if (event.includes(LOGPROBS)) return false
+    if (event.includes(LOGPROBS) || !event.includes(FIRST_CHOICE)) return false
     const from = at + key.length
     const to = stringEnd(event, from)
-    if (to === -1) return false
+    if (to === -1 || event.includes(key, to) || !isClosed(event)) return false
     if (to > from) this.#append(event.subarray(from, to))
     return true
   }
@@ -139,6 +140,13 @@ export class TextSoFar {
     this.#bytes.set(piece, this.#length)
     this.#length = length
   }
+}
+
+/** Does it end as an object does? */
+const isClosed = (event: Buffer): boolean => {
+  let at = event.length - 1
+  while (event[at] === LF || event[at] === CR) at -= 1
+  return event[at] === CLOSE
 }
 
 /** Where the string that begins at `from` ends; -1: not in this event. */
