@@ -133,6 +133,9 @@ export const reconciled = (run: EngineRun, ours: OurTokens, now: RunNow): Reconc
   }
 }
 
+/** What each engine does about a connection that is gone: facts of engines.md 5.2. */
+const UNTIL_NOTICED = 'engines go on until they notice (vLLM a step, SGLang 2 s)'
+
 const reasons = (
   run: EngineRun,
   { cut, unmetered }: OurTokens,
@@ -147,7 +150,7 @@ const reasons = (
     unmetered === 0 ? '' : `${count(unmetered, 'request')} ended before any figure was known`,
     cut === unmetered || cut === 0
       ? ''
-      : `${count(cut - unmetered, 'request')} cut off: engines go on until they notice (vLLM a step, SGLang 2 s)`,
+      : `${count(cut - unmetered, 'request')} cut off: ${UNTIL_NOTICED}`,
     run.resets === 0
       ? ''
       : `the counters fell to 0 ${run.resets} times unseen, with what came after the last reading`,
@@ -156,8 +159,8 @@ const reasons = (
   return prompt < 0 || completion < 0
     ? ['the engine counted less than it told our callers']
     : [
-        'something else than this Penstock uses the engine, or answers of ours were lost, or begun' +
-          ' here and given by another replica',
+        'something else than this Penstock uses the engine, or answers of ours were lost, or ' +
+          'begun here and given by another replica',
       ]
 }
 

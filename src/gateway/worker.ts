@@ -41,7 +41,6 @@ const serve = async (setup: WorkerSetup, send: Send): Promise<(message: ToGatewa
     (requests) => send({ kind: 'finished', requests }),
     () => counts.reportsTaken(thread),
   )
-  const report = reports.add.bind(reports)
   const limits = await openLimiter({
     thread,
     threads: setup.threads,
@@ -62,7 +61,7 @@ const serve = async (setup: WorkerSetup, send: Send): Promise<(message: ToGatewa
     answers: new AnswerSlots(setup.answers),
     snapshot,
     startedAtSeconds,
-    report,
+    report: (request) => reports.add(request),
   })
   const app = buildServer(state, (error) => console.error(`gateway thread ${thread}:`, error))
   const { server } = app
@@ -84,13 +83,7 @@ const serve = async (setup: WorkerSetup, send: Send): Promise<(message: ToGatewa
     if (dropped > 0) console.error(`gateway thread ${thread}: ${dropped} reports dropped`)
   }, BATCH_AGE_MS)
 
-  // A bug ends this thread, not the books: what ran is reported as cut off, with its tokens.
-  process.once('exit', () => {
-    reports.flush()
-    state.running.each((running) => running.interrupt())
-    reports.flush()
-  })
-
+  reportAtExit(state, reports)
   let hurry: ((deadlineMs: number) => void) | null = null
   return (message) => {
     if (message.kind === 'snapshot') {
@@ -110,6 +103,15 @@ const serve = async (setup: WorkerSetup, send: Send): Promise<(message: ToGatewa
       send({ kind: 'drained' })
     })
   }
+}
+
+/** A bug ends this thread, not the books: what ran is reported as cut off, with its tokens. */
+const reportAtExit = (state: GatewayState, reports: Reports): void => {
+  process.once('exit', () => {
+    reports.flush()
+    state.running.each((running) => running.interrupt())
+    reports.flush()
+  })
 }
 
 if (parentPort !== null) {
