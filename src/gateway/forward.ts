@@ -26,7 +26,10 @@ import { upstreamOf } from './upstream.ts'
 import { Verdict } from './verdict.ts'
 import { WholeAnswer } from './whole.ts'
 
-/** A client that has not read for this long, with unsent bytes waiting, is dropped. */
+/**
+ * A client that has not read for this long, with unsent bytes waiting, is dropped: sooner where
+ * the route has the engine stall for less.
+ */
 const CLIENT_STALL_MS = 60_000
 /** So is one with more than this waiting: twice the largest that is ever written at once. */
 const CLIENT_BYTES_MAX = 32 * 1024 * 1024
@@ -178,12 +181,13 @@ export class Exchange implements Line, Running, AttemptListener {
   tick(nowMs: number): void {
     const waitedMs = nowMs - this.#waitingSinceMs
     // After the end we only wait for the client to read what is left.
+    const { firstTokenTimeoutMs, stallTimeoutMs } = this.route
     if (this.#over || this.#clientBlocked) {
-      if (waitedMs > CLIENT_STALL_MS) this.res.destroy()
+      const patienceMs = this.#over ? CLIENT_STALL_MS : Math.min(CLIENT_STALL_MS, stallTimeoutMs)
+      if (waitedMs > patienceMs) this.res.destroy()
       return
     }
     if (this.#seeking) return
-    const { firstTokenTimeoutMs, stallTimeoutMs } = this.route
     if (!this.#answering && waitedMs > firstTokenTimeoutMs) {
       const message = `no answer began within ${seconds(firstTokenTimeoutMs)}`
       this.#fail(new PenstockError('upstream_timeout', this.#at(message)))
