@@ -12,6 +12,7 @@ import { Nodes } from '../control/nodes.ts'
 import type { DriverOf } from '../control/operations.ts'
 import { watchPhases } from '../control/phases.ts'
 import { postmortemIn } from '../control/postmortem.ts'
+import { Pressure } from '../control/pressure.ts'
 import { probe } from '../control/probe.ts'
 import { loadProfiles } from '../control/profiles.ts'
 import { watchManifests } from '../control/reload.ts'
@@ -318,6 +319,7 @@ const viewNow = (ask: {
     },
     inFlight: (slot) => gateway.inFlight(slot),
     breaker: (slot) => gateway.breaker(slot),
+    pressure: new Pressure({ fleet, queues: gateway, deployments: wanted.desired.deployments }),
     version: VERSION,
     rehearsal: rehearse || nodes.specs().some(({ rehearse: played }) => played),
     rehearsalSpeed: wanted.rehearsalSpeed,

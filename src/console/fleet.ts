@@ -75,6 +75,8 @@ export const ReplicaSchema = z.strictObject({
   restarts: count,
   inFlight: count,
   breaker: z.enum(['closed', 'open', 'half-open']),
+  ceiling: count.describe('requests that the gateway gives it at a time'),
+  saturation: number.describe('1 is full'),
   ranks: z.array(RankSchema),
   signals: z.partialRecord(SignalSchema, ReadingSchema).describe('a missing one is unknown'),
   promptTokensPerSecond: unknown,
@@ -90,6 +92,8 @@ export const DeploymentSchema = z.strictObject({
   removed: z.boolean().describe('its manifest is gone: it drains and stops'),
   fit: FitSchema.nullable(),
   refusals: z.array(text),
+  waiting: count.describe("requests in the gateway's queue"),
+  saturation: number.nullable().describe('1 is full; null: no replica is ready'),
   replicas: z.array(ReplicaSchema),
 }) satisfies z.ZodType<DeploymentView>
 

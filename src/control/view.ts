@@ -15,6 +15,7 @@ import type {
   ReplicaView,
 } from '../core/view.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
+import type { Pressure } from './pressure.ts'
 
 export type ViewAsk = {
   readonly fleet: Fleet
@@ -24,6 +25,7 @@ export type ViewAsk = {
   readonly gateway: FleetView['gateway']
   readonly inFlight: (slot: number) => number
   readonly breaker: (slot: number) => ReplicaView['breaker']
+  readonly pressure: Pressure
   readonly version: string
   readonly rehearsal: boolean
   readonly rehearsalSpeed: number
@@ -103,6 +105,8 @@ const wantedView = (
       ({ replica, reasons }) => `replica ${replica} has no place: ${reasons.join('; ')}`,
     ),
   ],
+  waiting: ask.pressure.waiting(deployment.name),
+  saturation: ask.pressure.model(deployment.name, ask.nowMs),
   replicas: sortedViews(ask, records),
 })
 
@@ -119,6 +123,8 @@ const removedView = (
   removed: true,
   fit: null,
   refusals: [],
+  waiting: ask.pressure.waiting(name),
+  saturation: ask.pressure.model(name, ask.nowMs),
   replicas: sortedViews(ask, records),
 })
 
@@ -140,6 +146,8 @@ const replicaView = (ask: ViewAsk, record: ReplicaRecord): ReplicaView => {
     restarts: record.restarts,
     inFlight: ask.inFlight(record.slot),
     breaker: ask.breaker(record.slot),
+    ceiling: ask.pressure.ceiling(record),
+    saturation: ask.pressure.replica(record, nowMs),
     ranks: rankViews(ask, record),
     signals,
     promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,

@@ -117,6 +117,19 @@ export const fullness = (
   return Math.max(running, waiting / WAITING_MAX, (ratio + unseen) / ceiling.kvRatio)
 }
 
+/**
+ * How full a model is: as its least full replica, for one with room is enough; beyond 1 while
+ * requests wait for it, up to 2 when as many wait as run. Null: no replica is ready.
+ */
+export const pressureOf = (
+  replicas: readonly number[],
+  { waiting, held }: { readonly waiting: number; readonly held: number },
+): number | null => {
+  if (replicas.length === 0) return null
+  const least = Math.min(...replicas)
+  return waiting === 0 ? least : Math.max(1, least) + Math.min(1, waiting / Math.max(1, held))
+}
+
 export type Answer = {
   /** In the cache by now. */
   readonly tokens: number

@@ -61,6 +61,9 @@ export type ReplicaView = {
   readonly inFlight: number
   /** Whether the gateway asks it, leaves it alone for a while, or probes it. */
   readonly breaker: BreakerPhase
+  /** Requests that the gateway gives it at a time, and how full it is by that: 1 is full. */
+  readonly ceiling: number
+  readonly saturation: number
   readonly ranks: readonly RankView[]
   readonly signals: Readonly<Partial<Record<EngineSignal, Reading>>>
   readonly promptTokensPerSecond: number | null
@@ -76,6 +79,10 @@ export type DeploymentView = {
   readonly removed: boolean
   readonly fit: Fit | null
   readonly refusals: readonly string[]
+  /** Requests in the gateway's queue for it. */
+  readonly waiting: number
+  /** 1 is full, more while requests wait; null: no replica is ready. */
+  readonly saturation: number | null
   readonly replicas: readonly ReplicaView[]
 }
 

@@ -28,6 +28,7 @@ export const declare = () => {
     consumerRequests: counter('consumer_requests_total', 'Requests ended.', ['consumer']),
     consumerTokens: counter('consumer_tokens_total', 'Tokens used.', ['consumer', 'kind']),
     ttft: histogram('time_to_first_token_seconds', 'Accepted to first token.', TTFT_BUCKETS),
+    queueWait: histogram('queue_wait_seconds', 'In the gateway queue, if at all.', TTFT_BUCKETS),
     duration: histogram('request_duration_seconds', 'Accepted to ended.', DURATION_BUCKETS),
     spilled: counter('spillover_total', 'Requests that a stand-in answered, by cause.', [
       'from',
@@ -85,6 +86,9 @@ const declareFleet = (registry: Registry) => {
       '0: the gateway asks it, 1: it leaves it alone, 2: one request probes it.',
       replica,
     ),
+    admissionCeiling: gauge('admission_ceiling_requests', 'Requests given it at a time.', replica),
+    queueDepth: gauge('queue_depth', 'Requests in the gateway queue.', ['deployment']),
+    saturation: gauge('saturation', 'How full a model is: 1 is full.', ['model']),
     replicaInFlight: gauge('replica_requests_in_flight', 'Our requests on it.', replica),
     running: gauge('replica_requests_running', 'Requests in its batch.', replica),
     waiting: gauge('replica_requests_waiting', 'Requests in its own queue.', replica),

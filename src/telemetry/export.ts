@@ -49,6 +49,10 @@ export const exportFleet = (
   for (const node of view.nodes) exportNode(metrics, node)
   const present = new Set<string>()
   for (const deployment of view.deployments) {
+    metrics.queueDepth.set({ deployment: deployment.name }, deployment.waiting)
+    if (deployment.saturation !== null) {
+      metrics.saturation.set({ model: deployment.name }, deployment.saturation)
+    }
     metrics.replicasWanted.set({ deployment: deployment.name }, deployment.replicasWanted)
     for (const replica of deployment.replicas) {
       present.add(replica.id)
@@ -103,6 +107,7 @@ const exportReplica = (
     }
   }
   metrics.restarts.inc(labels, replica.restarts)
+  metrics.admissionCeiling.set(labels, replica.ceiling)
   metrics.breaker.set(labels, BREAKER_PHASES.indexOf(replica.breaker))
   metrics.replicaInFlight.set(labels, replica.inFlight)
   for (const [signal, reading] of Object.entries(replica.signals)) {

@@ -79,6 +79,9 @@ const count = (metrics: Declarations, request: FinishedRequest, labels: Labels):
   if (Number.isFinite(request.durationMs)) {
     metrics.duration.observe({ route }, request.durationMs / 1000)
   }
+  if (request.queueMs !== undefined) {
+    metrics.queueWait.observe({ route }, request.queueMs / 1000)
+  }
   if (request.ttftMs !== null && Number.isFinite(request.ttftMs))
     metrics.ttft.observe({ route }, request.ttftMs / 1000)
   const tokens = {

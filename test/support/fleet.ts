@@ -70,6 +70,8 @@ export const replica = (id: string, changes: Partial<ReplicaView> = {}): Replica
   restarts: 0,
   inFlight: 38,
   breaker: 'closed',
+  ceiling: 64,
+  saturation: 0.73,
   ranks: [rank(0, 'h20-1', { gpus: [0], container: 'penstock-qwq-32b-0-0' })],
   signals: {
     requestsRunning: reading(36),
@@ -114,6 +116,8 @@ export const deployment = (
   removed: false,
   fit: sampleFit(),
   refusals: [],
+  waiting: 3,
+  saturation: 1.08,
   replicas: [replica(`${name}/0`)],
   ...changes,
 })
