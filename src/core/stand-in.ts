@@ -2,6 +2,7 @@
  * Whether a request goes to its route's stand-in. Control has decided how many (core/spillover);
  * here one request is judged: may it, would it fit, is there somebody to answer.
  */
+import { spillChance } from './conversation.ts'
 import type { GatewayRoute, SpillCause, StandIn, Target } from './snapshot.ts'
 
 export type SpillAsk = {
@@ -11,7 +12,13 @@ export type SpillAsk = {
   readonly draw: number
   /** Upper bound of prompt and answer, for the stand-in's context. */
   readonly tokens: number
+  /** Whether it goes on with a conversation, and the share of requests that begin one. */
+  readonly later: boolean
+  readonly newShare: number
 }
+
+/** What decides about one that is refused elsewhere. */
+type Refused = Pick<SpillAsk, 'deny' | 'tokens'>
 
 export type Choice = { readonly route: GatewayRoute; readonly cause: SpillCause | null }
 
@@ -20,7 +27,8 @@ export const chooseRoute = (route: GatewayRoute, ask: SpillAsk): Choice => {
   const cause = route.targets.some(isReady) ? 'saturation' : 'unavailable'
   const other = standInFor(route, cause, ask)
   if (other === null) return { route, cause: null }
-  if (cause === 'saturation' && ask.draw >= other.fraction) return { route, cause: null }
+  const stays = cause === 'saturation' && ask.draw >= spillChance(other.fraction, ask)
+  if (stays) return { route, cause: null }
   return { route: other.route, cause }
 }
 
@@ -28,7 +36,7 @@ export const chooseRoute = (route: GatewayRoute, ask: SpillAsk): Choice => {
 export const standInFor = (
   { standIn }: GatewayRoute,
   cause: SpillCause,
-  { deny, tokens }: Omit<SpillAsk, 'draw'>,
+  { deny, tokens }: Refused,
 ): StandIn | null => {
   if (standIn === undefined || deny || !standIn.on.includes(cause)) return null
   const { saturated, route } = standIn

@@ -1,5 +1,7 @@
 /** The story of a request: read what it asks, find its route, choose a replica, forward, settle. */
 import type { ServerResponse } from 'node:http'
+import { continues } from '../core/conversation.ts'
+import { hashText, unitOf } from '../core/hash.ts'
 import { splitOf } from '../core/routing.ts'
 import type { GatewayRoute, SpillCause, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
@@ -50,8 +52,10 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   const home = heldTo(state, ticket, { route: asked, key, previous: ask.previous })
   const ties = tiesOf(home, { body, ask, asker, keyId: key.id })
   ticket.affinity = ties
+  ticket.denies = asker.headers['x-penstock-spillover'] === 'deny' || consumer?.spillover === 'deny'
   const share = splitOf(home, { sessionHash: ties.conversation, random: Math.random() })
-  const place = await admitted(state, share, { ticket, ask, key, asker, res })
+  const later = continues(body, ask)
+  const place = await admitted(state, share, { ticket, ask, key, asker, res, later })
   if (place === null) return
   const { from, route, target } = place
   new Exchange({
@@ -68,7 +72,7 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   }).begin(target)
 }
 
-type Admission = PlaceAsk
+type Admission = PlaceAsk & { readonly later: boolean }
 
 const NOTHING = { prompt: 0, completion: 0 }
 
@@ -89,10 +93,15 @@ const admitted = async (
   asked: GatewayRoute,
   admission: Admission,
 ): Promise<Admitted | null> => {
-  const { ticket, asker } = admission
-  const deny = asker.headers['x-penstock-spillover'] === 'deny'
+  const { ticket, later } = admission
+  const { denies: deny } = ticket
   const tokens = tokensAtMost(ticket)
-  const choice = chooseRoute(asked, { deny, draw: Math.random(), tokens })
+  const newShare = state.conversations.see(asked.deployment, later)
+  // A conversation that is named stays where it is while the share of those sent away stays.
+  const conversation = ticket.affinity?.conversation ?? null
+  const draw = conversation === null ? Math.random() : unitOf(hashText('spill', conversation))
+  const choice = chooseRoute(asked, { deny, draw, tokens, later, newShare })
+  if (choice.cause !== null) ticket.note(choiceText(asked, choice.cause, later))
   try {
     return await settleOn(state, admission, choice)
   } catch (error) {
@@ -104,10 +113,18 @@ const admitted = async (
     for (const cause of spillCauses(refused)) {
       const other = standInFor(asked, cause, { deny, tokens })
       if (other === null) continue
+      ticket.note(`spilled by ${cause}: ${refused.message}`)
       return standInOr(refused, () => settleOn(state, admission, { route: other.route, cause }))
     }
     throw error
   }
+}
+
+const choiceText = (asked: GatewayRoute, cause: SpillCause, later: boolean): string => {
+  if (cause === 'unavailable') return `spilled: ${asked.why || 'no replica is ready'}`
+  const { reason = '', fraction = 0 } = asked.standIn ?? {}
+  const who = later ? 'goes on with a conversation' : 'begins a conversation'
+  return `spilled: ${reason}, ${Math.round(fraction * 100)} % are; it ${who}`
 }
 
 /** Whoever is late for lack of room may go where there is room. */

@@ -2,6 +2,7 @@
 import { type Affinity, affinityOf } from '../core/affinity.ts'
 import { pickTarget } from '../core/balance.ts'
 import type { Ask } from '../core/body.ts'
+import { nextNewShare } from '../core/conversation.ts'
 import { within } from '../core/routing.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import type { Asker } from './reserve.ts'
@@ -20,6 +21,23 @@ export class Turns {
   /** Forgets deployments that are gone. */
   keep(deployments: ReadonlySet<string>): void {
     for (const name of this.#counts.keys()) if (!deployments.has(name)) this.#counts.delete(name)
+  }
+}
+
+/** How many of a deployment's requests begin a conversation, lately. */
+export class Conversations {
+  readonly #shares = new Map<string, number>()
+
+  /** Counts one in; the share as it was before. */
+  see(deployment: string, later: boolean): number {
+    const before = this.#shares.get(deployment) ?? 1
+    this.#shares.set(deployment, nextNewShare(before, later))
+    return before
+  }
+
+  /** Forgets deployments that are gone. */
+  keep(deployments: ReadonlySet<string>): void {
+    for (const name of this.#shares.keys()) if (!deployments.has(name)) this.#shares.delete(name)
   }
 }
 

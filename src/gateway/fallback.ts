@@ -31,10 +31,10 @@ export type Fallen = { readonly route: GatewayRoute; readonly target: Target }
  * and remembers which were tried. Null: none can answer, and the ticket is as it was but for that.
  */
 export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<Fallen | null> => {
-  const { ticket, asker, from, cause } = ask
+  const { ticket, from, cause } = ask
   const routes = from.fallback?.routes ?? []
   // Who wants no stand-in wants no other model for whatever reason.
-  if (asker.headers['x-penstock-spillover'] === 'deny') return null
+  if (ticket.denies) return null
   for (let at = ticket.fallbacksTried; at < routes.length; at += 1) {
     ticket.fallbacksTried = at + 1
     const route = routes[at]
@@ -43,6 +43,7 @@ export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<F
     if (target === null || !(await reserved(state, ask, route))) continue
     ticket.route = route
     ticket.fallback = cause
+    ticket.note(`${from.model} is ${cause}: ${route.model} answers in its place`)
     return { route, target }
   }
   return null

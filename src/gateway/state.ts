@@ -4,7 +4,7 @@ import type { FinishedRequest, GatewaySnapshot } from '../core/snapshot.ts'
 import type { AdmissionSlots } from './admission-slots.ts'
 import type { AnswerSlots } from './answer-slots.ts'
 import { type Breakers, sharedClockMs } from './breakers.ts'
-import { Turns } from './choose.ts'
+import { Conversations, Turns } from './choose.ts'
 import { Kept } from './kept.ts'
 import type { Limiter } from './limits.ts'
 import { Occupancy } from './occupancy.ts'
@@ -49,6 +49,7 @@ export class GatewayState {
   readonly running = new RunningList()
   readonly kept = new Kept()
   readonly turns = new Turns()
+  readonly conversations = new Conversations()
   draining = false
   #table: Table
 
@@ -78,7 +79,9 @@ export class GatewayState {
   publish(snapshot: GatewaySnapshot): void {
     this.#table = new Table(snapshot, this.#table)
     this.pools.keep(this.#table.urls())
-    this.turns.keep(this.#table.deployments())
+    const deployments = this.#table.deployments()
+    this.turns.keep(deployments)
+    this.conversations.keep(deployments)
     this.queue.published()
   }
 

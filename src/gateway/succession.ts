@@ -52,6 +52,10 @@ export class Succession {
     })
     if (!may) return null
     ticket.retries += 1
+    const status = blame.status === null ? '' : ` ${blame.status}`
+    ticket.note(
+      `${blame.kind}${status} at ${ticket.target?.id ?? 'no replica'}: ${other.id} instead`,
+    )
     return other
   }
 

@@ -268,9 +268,14 @@ class Gateway implements GatewayHandle {
         }
         clearTimeout(timer)
       })
+      let cause = ''
+      worker.once('error', (error) => {
+        cause = `: ${error instanceof Error ? error.message : String(error)}`
+      })
       worker.once('exit', (code) => {
         clearTimeout(timer)
-        reject(new PenstockError('internal_error', `a gateway thread exited (${code}) at start`))
+        const message = `a gateway thread exited (${code}) at start${cause}`
+        reject(new PenstockError('internal_error', message))
       })
     })
   }

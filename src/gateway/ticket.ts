@@ -20,6 +20,9 @@ export type Finish = { readonly status: number; readonly outcome: Outcome; reado
 /** Outcomes for which an engine that has shown nothing has done nothing. */
 const FRUITLESS: ReadonlySet<Outcome> = new Set(['refused', 'upstream_error'])
 
+/** Each attempt, each stand-in; more says nothing new. */
+const NOTES_MAX = 12
+
 const NO_ENDING: Ending = { finishReason: null, usage: null }
 
 export class Ticket {
@@ -39,6 +42,8 @@ export class Ticket {
   route: GatewayRoute | null = null
   /** Why a stand-in answers; null: none does. */
   spillover: SpillCause | null = null
+  /** By header or by its consumer's settings: rather a refusal than another model. */
+  denies = false
   /** Why a fallback answers; null: none does. */
   fallback: RouteCause | null = null
   /** How many of the route's fallbacks were tried, able to answer or not. */
@@ -65,6 +70,7 @@ export class Ticket {
   #held: Target | null = null
   #firstTokenAtMs: number | null = null
   #finished = false
+  readonly #notes: string[] = []
 
   constructor(state: GatewayState, id: string, protocol: Protocol) {
     this.#state = state
@@ -88,7 +94,10 @@ export class Ticket {
 
   /** Its turn has come. False: the client left just before. */
   admit({ lease, queueMs }: Place): boolean {
-    if (queueMs !== null) this.#queueMs = (this.#queueMs ?? 0) + Math.round(queueMs)
+    if (queueMs !== null) {
+      this.#queueMs = (this.#queueMs ?? 0) + Math.round(queueMs)
+      this.note(`waited ${(queueMs / 1000).toFixed(1)} s for its turn`)
+    }
     this.#lease?.end(null)
     this.#lease = lease
     if (this.#finished) lease.end(null)
@@ -108,6 +117,11 @@ export class Ticket {
   keptAs(id: string | null): void {
     if (id === null || !this.protocol.keeps || this.key === null || this.#target === null) return
     this.#state.answers.keep(this.key.consumer, id, this.#target.slot)
+  }
+
+  /** What decided something about this request, in words, with the figures. */
+  note(text: string): void {
+    if (this.#notes.length < NOTES_MAX) this.#notes.push(text)
   }
 
   firstToken(nowMs: number): void {
@@ -149,6 +163,7 @@ export class Ticket {
       ...(this.spillover === null || this.#target === null ? {} : { spillover: this.spillover }),
       ...(this.retries === 0 ? {} : { retries: this.retries }),
       ...(this.continuations === 0 ? {} : { continuations: this.continuations }),
+      ...(this.#notes.length === 0 ? {} : { decision: this.#notes.join('; ') }),
     })
   }
 

@@ -34,7 +34,8 @@ const withStandIn = (own: readonly TargetState[], over: Partial<StandIn> = {}): 
     ...over,
   },
 })
-const ASK = { deny: false, draw: 0.5, tokens: 1000 }
+const ASK = { deny: false, draw: 0.5, tokens: 1000, later: false, newShare: 1 }
+const HALF = { newShare: 0.5 }
 
 describe('which route answers', () => {
   test.each<[string, GatewayRoute, Partial<typeof ASK>, SpillCause | null]>([
@@ -44,6 +45,14 @@ describe('which route answers', () => {
     ['all drain', withStandIn(['draining']), {}, 'unavailable'],
     ['drawn', withStandIn(['ready'], { fraction: 0.6 }), {}, 'saturation'],
     ['not drawn', withStandIn(['ready'], { fraction: 0.5 }), {}, null],
+    ['begins, as half of them do', withStandIn(['ready'], { fraction: 0.3 }), HALF, 'saturation'],
+    ['goes on', withStandIn(['ready'], { fraction: 0.6 }), { ...HALF, later: true }, null],
+    [
+      'goes on, all are sent',
+      withStandIn(['ready'], { fraction: 1 }),
+      { ...HALF, later: true },
+      'saturation',
+    ],
     ['the caller denies', withStandIn([]), { deny: true }, null],
     ['too long for the stand-in', withStandIn([]), { tokens: 40_000 }, null],
     ['the stand-in is full', withStandIn([], { saturated: true }), {}, null],
