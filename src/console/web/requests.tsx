@@ -11,7 +11,7 @@ const TONES = {
   timeout: 'bad',
 } as const satisfies Record<Outcome, string>
 
-const COLUMNS = ['Time', 'Consumer', 'Model asked', 'Answered by', 'Status', 'Outcome'] as const
+const COLUMNS = ['Time', 'Consumer', 'Model asked', 'Answered by', 'Status', 'Outcome', 'Why'] as const
 const NUMBERS = ['Prompt', 'Completion', 'TTFT', 'Duration'] as const
 
 export const Requests = ({ requests }: { requests: readonly FinishedRequest[] }) => (
@@ -74,6 +74,9 @@ const Row = ({ request }: { request: FinishedRequest }) => (
     <td>{request.status}</td>
     <td class="cut wide" title={request.reason}>
       <State tone={TONES[request.outcome]}>{outcome(request)}</State>
+    </td>
+    <td class="cut wide" title={request.decision}>
+      {request.decision ?? ''}
     </td>
     <td class="number">{count(request.promptTokens)}</td>
     <td class="number">{count(request.completionTokens)}</td>
