@@ -14,7 +14,7 @@ export const WAITING_MAX = 2
 /** vLLM begins to preempt near a full cache (vllm #23444, #37307): full is called before that. */
 const KV_RATIO = 0.85
 const KV_RATIO_MIN = 0.5
-/** The smallest prefill budget that vLLM takes by default (max_num_batched_tokens): one step reads it. */
+/** One step reads it: the smallest budget that vLLM takes by default (max_num_batched_tokens). */
 const PREFILL_TOKENS = 2048
 const PREFILL_TOKENS_MIN = 256
 

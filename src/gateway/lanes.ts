@@ -69,7 +69,7 @@ export class Lanes<Item extends Queued> {
     return account
   }
 
-  /** Who pays for one request, which has its account from now until `freed` says that it is over. */
+  /** Who pays for one request; it has its account until `freed` says that it is over. */
   payer(
     lane: Lane<Item>,
     { account, weight }: { readonly account: Account; readonly weight: number },

@@ -42,6 +42,13 @@ export type Payer = {
   freed(over: boolean): void
 }
 
+export type Clocks = {
+  /** Milliseconds; the same for all threads. */
+  readonly now: () => number
+  /** Epoch milliseconds: readings carry them. */
+  readonly wall: () => number
+}
+
 type Watched = {
   readonly leases: Lease[]
   /** When known ones ended of which the next reading may still tell. */
@@ -57,14 +64,15 @@ type Watched = {
 export class Occupancy {
   readonly slots: AdmissionSlots
   readonly #thread: number
-  /** Milliseconds of a clock that all threads share. */
-  readonly now: () => number
+  readonly now: Clocks['now']
+  readonly #wall: Clocks['wall']
   readonly #watched = new Map<number, Watched>()
 
-  constructor(slots: AdmissionSlots, thread: number, now: () => number) {
+  constructor(slots: AdmissionSlots, thread: number, { now, wall }: Clocks) {
     this.slots = slots
     this.#thread = thread
     this.now = now
+    this.#wall = wall
   }
 
   /** Takes room on a replica; null: it has none. `force`: counted, but not asked. */
@@ -99,7 +107,7 @@ export class Occupancy {
     watched.readAtMs = readAtMs
     // `readAtMs` is wall clock, ours is not: its age tells when it was.
     const marginMs = Math.max(MARGIN_MS_MIN, this.slots.firstToken(target.slot).ms)
-    const ageMs = Math.max(0, Date.now() - readAtMs)
+    const ageMs = Math.max(0, this.#wall() - readAtMs)
     const seenBefore = this.now() - ageMs - Math.min(MARGIN_MS_MAX, marginMs)
     for (const lease of watched.leases) lease.seen(seenBefore)
     const { slot, requestsRunning, requestsWaiting } = target

@@ -66,7 +66,10 @@ export class GatewayState {
     this.queue = new Waiting({
       thread: setup.thread,
       slots: setup.queue,
-      occupancy: new Occupancy(setup.admission, setup.thread, sharedClockMs),
+      occupancy: new Occupancy(setup.admission, setup.thread, {
+        now: sharedClockMs,
+        wall: Date.now,
+      }),
       table: () => this.#table,
     })
     this.publish(setup.snapshot)
