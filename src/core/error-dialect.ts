@@ -1,8 +1,9 @@
 /** An error in the shape of the API that was asked: OpenAI's, or Anthropic's (docs, "Errors"). */
-import type { ErrorBody } from '../errors.ts'
+import type { EngineError } from './engine-error.ts'
 import type { ErrorDialect, Protocol } from './protocol.ts'
 
-export type Shown = { readonly status: number; readonly body: ErrorBody; readonly id: string }
+/** `body`: OpenAI's, which is what the gateway thinks in. */
+export type Shown = Pick<EngineError, 'status' | 'body'> & { readonly id: string }
 
 /** The types that Anthropic documents, by status; its SDKs choose the class by the status. */
 const ANTHROPIC_TYPES: Readonly<Record<number, string>> = {

@@ -32,12 +32,26 @@ export type Caller = {
   readonly errors: ErrorDialect
 }
 
-const EXPOSED =
-  'x-request-id, x-penstock-model, x-penstock-replica, x-penstock-spillover, retry-after, ' +
-  'x-penstock-parameters, x-penstock-queue-ms, ' +
-  'x-penstock-fallback, retry-after-ms, x-should-retry, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, ' +
-  'x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, ' +
-  'x-ratelimit-reset-tokens, request-id'
+/** All that an answer of ours may carry, for pages of other sites to read. */
+const EXPOSED = [
+  'x-request-id',
+  'x-penstock-model',
+  'x-penstock-replica',
+  'x-penstock-spillover',
+  'retry-after',
+  'x-penstock-parameters',
+  'x-penstock-queue-ms',
+  'x-penstock-fallback',
+  'retry-after-ms',
+  'x-should-retry',
+  'x-ratelimit-limit-requests',
+  'x-ratelimit-limit-tokens',
+  'x-ratelimit-remaining-requests',
+  'x-ratelimit-remaining-tokens',
+  'x-ratelimit-reset-requests',
+  'x-ratelimit-reset-tokens',
+  'request-id',
+].join(', ')
 
 /** Keys are sent by the page itself, never by the browser: any origin may ask. */
 const CORS: Headers = {

@@ -117,7 +117,7 @@ const pathOf = ({ path }: Protocol, id: string, query: URLSearchParams): string 
 const unknown = (id: string): PenstockError =>
   new PenstockError(
     'not_found',
-    `no answer '${id.slice(0, 128)}' of yours is known here: the replica that made an answer keeps ` +
-      'it until it restarts, if its engine keeps answers at all (vLLM: VLLM_ENABLE_RESPONSES_API_STORE)',
+    `no answer '${id.slice(0, 128)}' of yours is known here: the replica that made one keeps it ` +
+      'until it restarts, if its engine keeps answers (vLLM: VLLM_ENABLE_RESPONSES_API_STORE)',
     { param: 'response_id' },
   )

@@ -1,4 +1,4 @@
-/** How a target is asked: our own engine as it is, a service that we do not run as its owner says. */
+/** How a target is asked: our own engine as it is, another's service as its owner says. */
 import type { Target } from '../core/snapshot.ts'
 
 export type Upstream = { readonly path: string; readonly headers: string[] }

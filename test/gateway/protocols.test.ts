@@ -3,8 +3,19 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { GatewayRoute } from '../../src/core/snapshot.ts'
-import { JSON_TYPE, type Script, SSE, type Step } from '../support/engine.ts'
-import { closeAll, KEY, startWorld, until, type World } from '../support/gateway.ts'
+import { JSON_TYPE, type Script, SSE, type Step, startEngine } from '../support/engine.ts'
+import {
+  closeAll,
+  closeLater,
+  KEY,
+  routeOf,
+  snapshotOf,
+  startTestGateway,
+  startWorld,
+  targetOf,
+  until,
+  type World,
+} from '../support/gateway.ts'
 
 afterEach(closeAll)
 
@@ -265,5 +276,55 @@ describe('refusals of /v1/messages', () => {
     const answer = await (await ask(world.url, MESSAGES, { stream: true })).text()
     expect(answer).not.toContain('message_stop')
     expect(answer).toContain('event: error\ndata: {"type":"error","error":{"type":"api_error"')
+  })
+})
+
+describe('a stand-in', () => {
+  const cases = [
+    [RESPONSES, 'protocols-responses'],
+    [MESSAGES, 'protocols-messages'],
+  ] as const
+  test.each(cases)('takes over %s as it does a chat, byte for byte', async (path, name) => {
+    const bytes = recorded(`${name}-stream.sse`)
+    const engine = closeLater(
+      await startEngine(({ body }) =>
+        body.includes('"stream":true')
+          ? streamed([{ send: bytes }])
+          : { headers: JSON_TYPE, steps: [{ send: recorded(`${name}.json`) }] },
+      ),
+    )
+    // Another engine, whose thinking has another name in chats: here it has its own events.
+    const standIn = routeOf([targetOf(engine.url)], { servedModel: 'Qwen/QwQ-32B' })
+    const route = routeOf([], {
+      model: 'deepseek-r1',
+      deployment: 'deepseek-r1',
+      engine: 'sglang',
+      standIn: { on: ['unavailable'], fraction: 0, reason: '', saturated: false, route: standIn },
+    })
+    const gateway = await startTestGateway(snapshotOf([route]))
+    closeLater(gateway.handle)
+    for (const [stream, answer] of [
+      [true, bytes],
+      [false, recorded(`${name}.json`)],
+    ] as const) {
+      const response = await ask(gateway.url, path, { model: 'deepseek-r1', stream })
+      expect(Buffer.from(await response.arrayBuffer()).equals(answer)).toBe(true)
+      expect(response.headers.get('x-penstock-spillover')).toBe('unavailable')
+      expect(response.headers.get('x-penstock-model')).toBe('Qwen/QwQ-32B')
+    }
+    for (const { body } of engine.seen) {
+      expect(JSON.parse(String(body))).toMatchObject({ model: 'Qwen/QwQ-32B' })
+    }
+    const headers = { authorization: `Bearer ${KEY}`, 'x-penstock-spillover': 'deny' }
+    const denied = await ask(gateway.url, path, { model: 'deepseek-r1' }, headers)
+    expect(denied.status).toBe(503)
+    await until('the reports', () => gateway.finished.length === 3)
+    expect(gateway.finished[0]).toMatchObject({
+      modelAsked: 'deepseek-r1',
+      modelServed: 'Qwen/QwQ-32B',
+      spillover: 'unavailable',
+      promptTokens: 12,
+      completionTokens: 3,
+    })
   })
 })
