@@ -112,7 +112,7 @@ describe('usage', { timeout: 240_000 }, () => {
   }
 
   beforeAll(async () => {
-    place = await newPlace()
+    place = await newPlace({ PENSTOCK_THREADS: '3' })
     const [inventory, manifests] = [join(place.home, 'i.yaml'), join(place.home, 'manifests')]
     mkdirSync(manifests)
     writeFileSync(
@@ -249,6 +249,28 @@ context: 65536\n`
     const refused = running.ended.filter(({ status }) => status !== 200)
     console.log(`SIGTERM: ${running.ended.length} ended, ${refused.length} of them refused`)
     expect(running.ended.filter(({ id }) => rows.get(id) !== 1)).toEqual([])
+  })
+
+  it('cuts what runs at a second SIGTERM, and keeps its tokens on the books', async () => {
+    await start()
+    await ready()
+    const asked = { model: 'qwq-32b', max_tokens: 50_000, ignore_eos: true, stream: true }
+    const answer = await fetch(`${base()}/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'x-request-id': 'long-1' },
+      body: JSON.stringify({ ...asked, messages: [{ role: 'user', content: 'A novel, please.' }] }),
+    })
+    const text = answer.text()
+    serve.signal('SIGTERM')
+    await serve.says(/draining for up to/)
+    serve.signal('SIGTERM')
+    expect(await serve.ended()).toBe(0)
+    expect(await text).toContain('server_draining')
+    const file = new DatabaseSync(join(place.home, 'penstock.db'))
+    const row = file.prepare("SELECT * FROM requests WHERE id = 'long-1'").get()
+    file.close()
+    expect(row).toMatchObject({ outcome: 'interrupted', prompt_tokens: expect.any(Number) })
+    expect(row?.completion_tokens).toBeGreaterThan(0)
   })
 
   it('begins a new run with a new engine', async () => {
