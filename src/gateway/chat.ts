@@ -105,7 +105,7 @@ const admitted = async (
   try {
     return await settleOn(state, admission, choice)
   } catch (error) {
-    const refused = error instanceof RateLimited || error instanceof Saturated ? error : null
+    const refused = error instanceof PenstockError ? error : null
     if (refused === null || choice.cause !== null) throw error
     // What was reserved for a place that never came.
     ticket.reservation?.settle(NOTHING)
@@ -128,14 +128,18 @@ const choiceText = (asked: GatewayRoute, cause: SpillCause, later: boolean): str
 }
 
 /** Whoever is late for lack of room may go where there is room. */
-const spillCauses = (refused: RateLimited | Saturated): readonly SpillCause[] => {
+const spillCauses = (refused: PenstockError): readonly SpillCause[] => {
   if (refused instanceof RateLimited) return refused.type === 'tokens' ? ['tokens'] : []
-  return refused.spill === 'latency' ? ['latency', 'saturation'] : ['saturation']
+  if (refused instanceof Saturated) {
+    return refused.spill === 'latency' ? ['latency', 'saturation'] : ['saturation']
+  }
+  // Its last replica went while it waited.
+  return refused.code === 'model_unavailable' ? ['unavailable'] : []
 }
 
 /** A caller hears of the limit on what he asked for, not of one on a model he never named. */
 const standInOr = async (
-  refused: RateLimited | Saturated,
+  refused: PenstockError,
   admit: () => Promise<Admitted | null>,
 ): Promise<Admitted | null> => {
   try {
@@ -155,7 +159,9 @@ const settleOn = async (
   ticket.route = route
   ticket.spillover = cause
   if (!state.breakers.usable(route.targets).some(isReady)) {
-    return { from: route, ...(await fallenBack(state, admission, route)) }
+    const { route: other } = await fallenBack(state, admission, route)
+    const found = await enterQueue(state, admission, other)
+    return found === null ? null : { from: route, route: other, target: found }
   }
   // Limits in shared memory answer at once; those that several gateways share are waited for.
   const reserving = reserve(state, { ...admission, route })
