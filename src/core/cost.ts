@@ -144,7 +144,7 @@ export const mergeCosts = (rows: readonly CostRow[]): readonly CostRow[] => {
   return [...merged.values()]
 }
 
-export type Tokens = {
+type Tokens = {
   readonly promptTokens: number
   /** Of `promptTokens`. */
   readonly cachedTokens: number
@@ -153,7 +153,7 @@ export type Tokens = {
 
 const WEIGHT = { uncached: 4 / 16, cached: 1 / 16, completion: 1 } as const
 
-export const weightOf = ({ promptTokens, cachedTokens, completionTokens }: Tokens): number => {
+const weightOf = ({ promptTokens, cachedTokens, completionTokens }: Tokens): number => {
   const cached = Math.min(cachedTokens, promptTokens)
   const prompt = WEIGHT.uncached * (promptTokens - cached) + WEIGHT.cached * cached
   return prompt + WEIGHT.completion * completionTokens

@@ -45,7 +45,7 @@ export const plus = (a: TokenPair, b: TokenPair): TokenPair => ({
   completion: a.completion + b.completion,
 })
 
-export const minus = (a: TokenPair, b: TokenPair): TokenPair => ({
+const minus = (a: TokenPair, b: TokenPair): TokenPair => ({
   prompt: a.prompt - b.prompt,
   completion: a.completion - b.completion,
 })

@@ -15,7 +15,7 @@ export const REQUESTS_MAX = 100_000
  * Requests that are recognised by a fingerprint when they come again after their row went: 30 MB.
  * So a batch that is sent twice counts once unless 1,100,000 other requests ended in between.
  */
-export const COUNTED_MAX = 1_000_000
+const COUNTED_MAX = 1_000_000
 /** Nobody reads so much: what claims more is no count, and would spoil the sums. */
 const COUNT_MAX = 2 ** 32
 /** Characters of a decision's words that are kept. */

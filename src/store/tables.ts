@@ -25,7 +25,7 @@ export const USAGE_SUMS = [
   'ttft_known',
   'duration_ms',
 ] as const
-export type UsageSum = (typeof USAGE_SUMS)[number]
+type UsageSum = (typeof USAGE_SUMS)[number]
 
 export type Tables = {
   keys: {

@@ -1,7 +1,7 @@
 /** Callers that remember which of their requests ended, and when: the other side of our books. */
 import { Agent, request } from 'undici'
 
-export type Ended = {
+type Ended = {
   readonly id: string
   readonly status: number
   /** `performance.now()` when the last byte had come. */
