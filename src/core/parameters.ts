@@ -1,6 +1,6 @@
 /**
- * What a route and a consumer let a request's parameters be: from the bytes of a body and the rules
- * to edits, or to a refusal that names the parameter. Bytes that no rule speaks of stay as they are.
+ * What a route and a consumer let a request's parameters be: from the bytes of a body and the
+ * rules to edits, or to a refusal that names the parameter. Other bytes stay as they are.
  *
  * - Null says nothing, as for OpenAI: it may be sent, and a default takes its place.
  * - A parameter that is clamped must be a number: engines read "9999" as one (pydantic's lax mode),

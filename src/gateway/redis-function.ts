@@ -50,7 +50,8 @@ local function save_bucket(key, tat, clear, now)
   if tat <= now then
     redis.call('DEL', key)
   else
-    redis.call('SET', key, whole(tat) .. ' ' .. whole(clear), 'PXAT', whole(math.ceil(tat / 1000) + 1))
+    local until_ms = whole(math.ceil(tat / 1000) + 1)
+    redis.call('SET', key, whole(tat) .. ' ' .. whole(clear), 'PXAT', until_ms)
   end
 end
 
@@ -193,8 +194,8 @@ local function renew(keys, args)
   return 1
 end
 
--- KEYS: bucket and book in turn. ARGV: gateway, then for each bucket the microseconds that it owes by
--- this gateway's own count. What gateways say adds up; what Redis still knows is not added to it.
+-- KEYS: bucket and book in turn. ARGV: gateway, then for each bucket the microseconds that it owes
+-- by this gateway's own count. What gateways say adds up; what Redis still knows is not added.
 local function owe(keys, args)
   local now = now_us()
   for i = 1, #args - 1 do

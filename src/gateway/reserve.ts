@@ -24,7 +24,7 @@ export type ReserveAsk = {
   readonly asker: Asker
 }
 
-/** Sets the ticket's reservation, or throws RateLimited. A promise only where others must be asked. */
+/** Sets the ticket's reservation, or throws RateLimited. A promise only where others are asked. */
 export const reserve = (
   state: GatewayState,
   { ticket, route, ask, key, asker }: ReserveAsk,
