@@ -7,6 +7,9 @@
  * burst on 8xH20 went out of the held-out rows, for what `BATCH_UNKNOWN` says. The goal is judged
  * on the rest, which no coefficient was set from; the terms of the model were chosen with them in
  * sight, so take their error as a good guess of that on a new set-up, not as a bound.
+ *
+ * Since the roles were last set: SGLang's admission became the scheduler's own (physics/
+ * admission.ts, no number in it is fitted) and the coefficients were fitted anew. No row moved.
  */
 import type { Row } from './row.ts'
 import { DENSE_ROWS } from './rows-dense.ts'
