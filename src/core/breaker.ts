@@ -86,7 +86,7 @@ export const succeeded = (breaker: Breaker, nowMs: number): Breaker => {
   return { phase: 'closed', trips, atTicks, consecutive: 0, ...counted(results, failures, 0) }
 }
 
-/** The replica has failed a request. `draw` in [0, 1) spreads the threads' and replicas' returns. */
+/** The replica has failed a request. `draw` in [0, 1) spreads when the replicas come back. */
 export const failed = (breaker: Breaker, nowMs: number, draw: number): Breaker => {
   if (breaker.phase === 'open') return breaker
   if (breaker.phase === 'half-open') return opened(breaker, nowMs, draw)

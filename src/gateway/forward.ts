@@ -306,7 +306,7 @@ export class Exchange implements Line, Running, AttemptListener {
     const heir = this.#succession.heir(this.route)
     const rest = heir === null ? null : this.#answer.resumed(body)
     if (heir === null || rest === null) return false
-    this.ticket.continuations += 1
+    this.#succession.inherits(heir)
     this.#send(heir, rest)
     return true
   }

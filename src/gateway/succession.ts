@@ -1,4 +1,4 @@
-/** Who takes over a request from a replica that failed it: another of the route, then a fallback. */
+/** Who takes over a request from a replica that failed it: another of the route, or a fallback. */
 import { type Blame, mayRetry, metCause, USUAL_RETRY } from '../core/retry.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { chooseTarget } from './choose.ts'
@@ -52,6 +52,7 @@ export class Succession {
     })
     if (!may) return null
     ticket.retries += 1
+    ticket.note(`${nameOf(ticket)} failed (${wordsOf(blame)}): ${other.id} is asked`)
     const status = blame.status === null ? '' : ` ${blame.status}`
     ticket.note(
       `${blame.kind}${status} at ${ticket.target?.id ?? 'no replica'}: ${other.id} instead`,
@@ -65,6 +66,13 @@ export class Succession {
     const cause = metCause(blame, from.fallback?.on ?? [])
     if (cause === null) return null
     return fallBack(state, { ticket, asker, from, cause })
+  }
+
+  /** Another replica goes on with what the client has a part of. */
+  inherits({ id }: Target): void {
+    const { ticket } = this.#setup
+    ticket.continuations += 1
+    ticket.note(`${nameOf(ticket)} broke off after ${ticket.produced} tokens: ${id} goes on`)
   }
 
   /** Another replica that may go on with what the client has a part of. */
@@ -85,3 +93,7 @@ export class Succession {
     return chooseTarget(state, { route, targets, affinity: ticket.affinity })
   }
 }
+
+const nameOf = ({ target }: Ticket): string => target?.id ?? 'nobody'
+
+const wordsOf = ({ kind, status }: Blame): string => (status === null ? kind : `${kind} ${status}`)
