@@ -38,8 +38,11 @@ export type Protocol = {
   readonly errors: ErrorDialect
   /** Keys that cap the answer's tokens; the largest counts. */
   readonly caps: readonly TrackedKey[]
-  /** What token limits expect of it: prompt and answer, the prompt, or nothing. */
-  readonly weighs: 'answer' | 'prompt' | 'nothing'
+  /**
+   * What token limits expect of it: prompt and answer, the prompt, `unknown`: nothing, but a GPU
+   * works on it, `none`: no GPU does, and it waits for no place on one.
+   */
+  readonly weighs: 'answer' | 'prompt' | 'unknown' | 'none'
   /** Null: it does not stream. */
   readonly events: Events | null
   readonly finish: FinishField
@@ -121,7 +124,7 @@ const pooled = (path: string, engines: Protocol['engines'] = {}): Protocol => ({
 const counted = (path: string, engines: Protocol['engines'] = {}): Protocol => ({
   ...DEFAULTS,
   path,
-  weighs: 'nothing',
+  weighs: 'none',
   task: 'any',
   engines,
 })
@@ -131,7 +134,7 @@ const heard = (path: string): Protocol => ({
   ...DEFAULTS,
   path,
   body: 'form',
-  weighs: 'nothing',
+  weighs: 'unknown',
   events: 'chat',
   task: 'transcribe',
   engines: { sglang: null },
@@ -142,7 +145,7 @@ const stored = (path: string, method: Method, more: Partial<Protocol> = {}): Pro
   path,
   method,
   body: 'none',
-  weighs: 'nothing',
+  weighs: 'none',
   events: method === 'GET' ? RESPONSES_EVENTS : null,
   metered: false,
   ...more,

@@ -11,8 +11,9 @@ import type { Ticket } from './ticket.ts'
 const BYTES_PER_TOKEN = 2.5
 
 /** Upper bound of prompt and answer. */
-export const tokensAtMost = ({ bodyBytes, ask }: Ticket): number =>
-  Math.ceil(bodyBytes / BYTES_PER_TOKEN) + (ask?.maxTokens ?? 0)
+export const tokensAtMost = ({ bodyBytes, ask, protocol }: Ticket): number =>
+  // A recording's bytes say nothing of tokens.
+  protocol.body === 'form' ? 0 : Math.ceil(bodyBytes / BYTES_PER_TOKEN) + (ask?.maxTokens ?? 0)
 
 const NOTHING = { prompt: 0, completion: 0 }
 

@@ -1,6 +1,7 @@
 /** A request's place on a replica: at once below the ceiling, else after its turn in the queue. */
 import type { ServerResponse } from 'node:http'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
+import { PenstockError } from '../errors.ts'
 import { chooseTarget } from './choose.ts'
 import { expectedOf, type ReserveAsk } from './reserve.ts'
 import type { GatewayState } from './state.ts'
@@ -15,6 +16,7 @@ export const enterQueue = async (
   route: GatewayRoute,
 ): Promise<Target | null> => {
   const { ticket, key, asker, res } = ask
+  if (ticket.protocol.weighs === 'none') return anyOf(state, route)
   const entered = state.queue.enter({
     route,
     consumer: key.consumer,
@@ -35,4 +37,12 @@ export const enterQueue = async (
   // Below the ceiling there is nothing to wait for, not even a turn of the event loop.
   const place: Place | null = entered instanceof Promise ? await entered : entered
   return place !== null && ticket.admit(place) ? place.target : null
+}
+
+/** For what no GPU works on: full replicas do as well. */
+const anyOf = (state: GatewayState, route: GatewayRoute): Target => {
+  const target = chooseTarget(state, { route, affinity: null })
+  if (target !== null) return target
+  const message = `${route.model} is not available: no replica is ready`
+  throw new PenstockError('model_unavailable', message, { param: 'model' })
 }

@@ -60,7 +60,7 @@ export const expectedOf = (
   })
   const { weighs } = ticket.protocol
   return {
-    prompt: weighs === 'nothing' ? 0 : prompt,
+    prompt: weighs === 'answer' || weighs === 'prompt' ? prompt : 0,
     completion: weighs === 'answer' ? completion : 0,
   }
 }

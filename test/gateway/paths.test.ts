@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from 'vitest'
 import { z } from 'zod'
 import { enginePath, PROTOCOLS } from '../../src/core/protocol.ts'
-import { completion, JSON_TYPE, type Seen, startEngine } from '../support/engine.ts'
+import { completion, JSON_TYPE, type Seen, SSE, startEngine } from '../support/engine.ts'
 import {
   closeAll,
   closeLater,
@@ -167,4 +167,33 @@ test('audio: refusals', async () => {
   const sglang = await startWorld(answered, { route: { engine: 'sglang' } })
   const none = Refusal.parse(await (await sendForm(sglang.url, heard('qwq-32b'))).json()).error
   expect(none.message).toContain('(sglang) has no /v1/audio/transcriptions')
+})
+
+test('counting tokens waits for no place on a GPU', async () => {
+  const engine = closeLater(
+    await startEngine(({ path }) =>
+      path === '/v1/messages'
+        ? { headers: SSE, steps: [{ hang: true }] }
+        : { headers: JSON_TYPE, steps: [{ send: '{"input_tokens":3}' }] },
+    ),
+  )
+  const routes = [routeOf([targetOf(engine.url, { maxRunning: 1 })])]
+  const gateway = await startTestGateway(snapshotOf(routes))
+  closeLater(gateway.handle)
+  const away = new AbortController()
+  const asked = () =>
+    fetch(`${gateway.url}/v1/messages`, {
+      method: 'POST',
+      headers: { 'x-api-key': KEY },
+      body: JSON.stringify({ model: 'qwq-32b', stream: true }),
+      signal: away.signal,
+    }).catch(() => null)
+  const both = [asked(), asked()]
+  await until('one works and one waits', () => gateway.handle.waiting('qwq-32b') === 1)
+  expect(engine.seen).toHaveLength(1)
+  expect((await send(gateway.url, '/v1/messages/count_tokens')).status).toBe(200)
+  expect((await send(gateway.url, '/tokenize')).status).toBe(200)
+  expect(gateway.handle.waiting('qwq-32b')).toBe(1)
+  away.abort()
+  await Promise.all(both)
 })
