@@ -189,8 +189,8 @@ test('counting tokens waits for no place on a GPU', async () => {
       signal: away.signal,
     }).catch(() => null)
   const both = [asked(), asked()]
-  await until('one works and one waits', () => gateway.handle.waiting('qwq-32b') === 1)
-  expect(engine.seen).toHaveLength(1)
+  await until('one works', () => engine.seen.length === 1)
+  await until('one waits', () => gateway.handle.waiting('qwq-32b') === 1)
   expect((await send(gateway.url, '/v1/messages/count_tokens')).status).toBe(200)
   expect((await send(gateway.url, '/tokenize')).status).toBe(200)
   expect(gateway.handle.waiting('qwq-32b')).toBe(1)
