@@ -186,10 +186,21 @@ export const captureGraphs = async ({ settings, clock, log, memory }: Starting):
   log.info('Worker', `Graph capturing finished in ${SPAN.graphs / 1000} secs, took 1.60 GiB`)
 }
 
+/** What vLLM says it can do with the model (entrypoints of 0.32.0). */
+const tasksOf = ({ pooling }: Settings): string => {
+  const tasks = {
+    embed: ['embed', 'token_embed'],
+    classify: ['token_classify', 'classify'],
+    generate: ['generate'],
+  }
+  return tasks[pooling?.task ?? 'generate'].map((task) => `'${task}'`).join(', ')
+}
+
 /** The last lines before the first request. */
 export const opened = async ({ settings, log, clock, pid }: Starting): Promise<void> => {
   const url = `http://${settings.host}:${settings.port}`
   if (settings.engine === 'vllm') {
+    log.info('APIServer', `Supported tasks: [${tasksOf(settings)}]`)
     log.info('APIServer', `Starting vLLM server on ${url}`)
     log.plain(`INFO:     Started server process [${pid}]`)
     log.plain('INFO:     Waiting for application startup.')

@@ -205,6 +205,17 @@ describe('the other routes', () => {
     expect(pooled.data[0]?.data[0]).toBeCloseTo(vector?.[0] ?? Number.NaN, 3)
   })
 
+  test('pooling for another task than the model is served for', async () => {
+    const same = PooledList.parse(await answer('/pooling', { input: 'Hello', task: 'embed' }))
+    expect(same.data.length).toBe(1)
+    const other = await send('/pooling', { input: 'Hello', task: 'token_embed' })
+    expect(ErrorBody.parse(await other.json()).error).toMatchObject({
+      message: expect.stringContaining('via --pooler-config.task token_embed.'),
+      param: 'task',
+      code: 400,
+    })
+  })
+
   test('score: one against several, pairs, and what does not match', async () => {
     const body = { text_1: 'Hello', text_2: ['Hello', 'A penstock'] }
     for (const path of ['/score', '/v1/score']) {

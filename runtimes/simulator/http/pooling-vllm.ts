@@ -80,6 +80,12 @@ const sizeProblem = (body: Body, service: Service, { dimensions }: Pooling): Tex
   return refused(`${name} only supports Matryoshka dimensions ${known}, got ${asked}.`)
 }
 
+/** /pooling can be told what it is for; a model pools in one way at a time. */
+const taskProblem = ({ task }: Body, own: Pooling['task']): Texts | null =>
+  typeof task !== 'string' || task === own
+    ? null
+    : refused(`Try switching the model's pooling_task via --pooler-config.task ${task}.`, 'task')
+
 /** Of the text, as long as asked; without `use_activation` it is what the layer gave, longer. */
 const vectorFor = (body: Body, { rehearsal }: Service, text: Int32Array): Float32Array => {
   const whole = vectorOf(text, rehearsal.architecture.hiddenSize)
@@ -122,7 +128,8 @@ const embed =
     const wrong = typeProblem(body, EMBED_COMMON) ?? formatProblem(body)
     const problem = unionProblem(body, [INPUT, CHAT, CHAT, CHAT, INPUT, CHAT, INPUT], wrong)
     if (problem !== null) return fail(problem)
-    const read = sizeProblem(body, service, pooling) ?? readTexts(body, service)
+    const other = key === 'pooling' ? taskProblem(body, 'embed') : null
+    const read = other ?? sizeProblem(body, service, pooling) ?? readTexts(body, service)
     if (!read.ok) return read
     const { texts } = read
     const format = body.encoding_format
@@ -148,7 +155,8 @@ const classify =
     const wrong = typeProblem(body, ['model', 'user', 'truncate_prompt_tokens', 'priority'])
     const problem = unionProblem(body, [INPUT, CHAT], wrong)
     if (problem !== null) return fail(problem)
-    const read = readTexts(body, service)
+    const other = key === 'pooling' ? taskProblem(body, 'classify') : null
+    const read = other ?? readTexts(body, service)
     if (!read.ok) return read
     const { texts } = read
     const made = (head: Head) => {

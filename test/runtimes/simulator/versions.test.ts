@@ -122,6 +122,19 @@ describe('our alias tables on every version', () => {
   })
 })
 
+test('SGLang: new_token_ratio falls with decode steps, and is whole again when idle', () => {
+  const played = new Played('sglang', '0.5.23', '--decode-log-interval 1')
+  const ratio = () => Number(/^sglang:new_token_ratio\{\S* (\S+)$/m.exec(played.text)?.[1])
+  played.add(64, 300)
+  played.run(151)
+  // The prefill and 150 decode steps of 600 from 0.7 to 0.098.
+  expect(ratio()).toBeCloseTo(0.7 - (150 * (0.7 - 0.098)) / 600, 3)
+  played.run(1000)
+  played.add(64, 2)
+  played.run(1)
+  expect(ratio()).toBeCloseTo(0.7, 3)
+})
+
 test('SGLang: cached tokens of all sources add up; `total` is one of them, not their sum', () => {
   const text =
     'sglang:cached_tokens_total{cache_source="device"} 100.0\n' +
