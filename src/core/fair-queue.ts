@@ -170,17 +170,15 @@ export class FairQueue<Item> {
     return ahead + turn
   }
 
-  *[Symbol.iterator](): Generator<Waiter<Item>> {
+  /** All of them as they are now: who is asked may leave, and take others with him. */
+  all(): readonly Waiter<Item>[] {
+    const all: Waiter<Item>[] = []
     for (const lines of this.#bands) {
-      for (const line of lines.values()) {
-        for (let waiter = line.first; waiter !== null; ) {
-          // One that is taken out meanwhile loses its successor.
-          const { after } = waiter
-          yield waiter
-          waiter = after
-        }
+      for (const { first } of lines.values()) {
+        for (let waiter = first; waiter !== null; waiter = waiter.after) all.push(waiter)
       }
     }
+    return all
   }
 
   #heaviest(band: number): Waiter<Item> | null {

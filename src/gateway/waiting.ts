@@ -124,7 +124,7 @@ export class Waiting {
       }
     }
     for (const lane of this.#lanes.all()) {
-      for (const waiter of lane.queue) {
+      for (const waiter of lane.queue.all()) {
         const { route } = waiter.item.ask
         const current = this.#table().targetsOf(route.deployment)
         if (current.some(({ state }) => state === 'ready')) continue
@@ -142,7 +142,7 @@ export class Waiting {
     for (const lane of this.#lanes.all()) {
       if (lane.queue.size === 0) continue
       this.#slots.measure(lane.index, nowMs)
-      for (const waiter of lane.queue) this.#expire(lane, waiter, nowMs)
+      for (const waiter of lane.queue.all()) this.#expire(lane, waiter, nowMs)
       this.#pump(lane)
     }
   }
@@ -151,7 +151,7 @@ export class Waiting {
   drain(): void {
     this.#draining = true
     for (const lane of this.#lanes.all()) {
-      for (const waiter of lane.queue) this.#leave(lane, waiter, draining())
+      for (const waiter of lane.queue.all()) this.#leave(lane, waiter, draining())
     }
   }
 
@@ -227,7 +227,7 @@ export class Waiting {
   #pump(lane: Waits): void {
     for (;;) {
       const next = this.#lanes.publish(lane)
-      if (next === null) return
+      if (next === null || this.#draining) return
       if (next !== this.#thread) {
         this.#slots.ring(next)
         return

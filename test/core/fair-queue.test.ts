@@ -77,7 +77,7 @@ describe('whatever comes, waits, leaves and is served', () => {
             expect(queue.remove(waiter)).toBe(false)
           } else serve(queue, { counters, inside, tokens: step.serve })
           expect(queue.size).toBe(inside.length)
-          expect(new Set([...queue].map(({ item }) => item))).toEqual(
+          expect(new Set(queue.all().map(({ item }) => item))).toEqual(
             new Set(inside.map(({ item }) => item)),
           )
         }
