@@ -10,14 +10,18 @@ import { parsed, record } from './usage.ts'
 const TEXT_BYTES_MAX = 1024 * 1024
 const FIRST_BYTES = 4_096
 
-const HEAD = Buffer.from('data: {"id":"')
-const KEYS = { chat: Buffer.from('"content":"'), completion: Buffer.from('"text":"') }
+const HEAD = 'data: {"id":"'
+const KEYS = { chat: '"content":"', completion: '"text":"' }
 /** In any of these a search is not enough. Inside a string every quote is escaped. */
-const SPECIAL = ['"reasoning":"', '"reasoning_content":"', '"tool_calls":[', '"finish_reason":"']
-const SPECIALS = SPECIAL.map((text) => Buffer.from(text))
-const FIRST_CHOICE = Buffer.from('"index":0')
-const LOGPROBS = Buffer.from('"logprobs":{')
-const [QUOTE, BACKSLASH, CLOSE, LF, CR] = [0x22, 0x5c, 0x7d, 0x0a, 0x0d]
+const SPECIALS = [
+  '"reasoning":"',
+  '"reasoning_content":"',
+  '"tool_calls":[',
+  '"finish_reason":"',
+  '"logprobs":{',
+]
+const USAGE = '"usage":{'
+const FIRST_CHOICE = '"index":0'
 
 /** Of the first event; the rest of the answer keeps them. */
 export type Identity = {
@@ -32,6 +36,8 @@ export class TextSoFar {
   #bytes = Buffer.alloc(0)
   #length = 0
   #events = 0
+  /** Of the last ordinary event: what stands before its text, and after it up to its usage. */
+  #shape: { readonly head: Uint8Array; readonly tail: Uint8Array } | null = null
   #said = false
   #plain = true
 
@@ -69,7 +75,7 @@ export class TextSoFar {
   }
 
   add(bytes: Uint8Array, { start, end }: SseEvent): void {
-    if (this.#said && !this.#plain) return
+    if ((this.#said && !this.#plain) || this.#addAlike(bytes, start, end)) return
     const event = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)
     if (this.#events > 0 && this.#addOrdinary(event)) return
     const { data } = fieldsOf(event, { start: 0, end: event.length })
@@ -78,15 +84,37 @@ export class TextSoFar {
 
   /** False: not an event of the usual form. */
   #addOrdinary(event: Buffer): boolean {
-    if (HEAD.compare(event, 0, HEAD.length) !== 0) return false
+    // A byte a character, so that places are the same: a string is searched faster.
+    const text = event.toString('latin1')
+    if (!text.startsWith(HEAD) || !text.includes(FIRST_CHOICE)) return false
     const key = KEYS[this.kind]
-    const at = event.indexOf(key)
-    if (at === -1 || SPECIALS.some((special) => event.includes(special))) return false
-    if (event.includes(LOGPROBS) || !event.includes(FIRST_CHOICE)) return false
+    const at = text.indexOf(key)
+    if (at === -1 || SPECIALS.some((special) => text.includes(special))) return false
     const from = at + key.length
-    const to = stringEnd(event, from)
-    if (to === -1 || event.includes(key, to) || !isClosed(event)) return false
+    const to = stringEnd(text, from)
+    if (to === -1 || text.includes(key, to) || !isClosed(text)) return false
     if (to > from) this.#append(event.subarray(from, to))
+    const usage = text.indexOf(USAGE, to)
+    this.#shape = {
+      head: Uint8Array.from(event.subarray(0, from)),
+      tail: Uint8Array.from(event.subarray(to, usage === -1 ? event.length : usage)),
+    }
+    return true
+  }
+
+  /** Like the event before, byte for byte, but for the text itself and the counts behind it. */
+  #addAlike(bytes: Uint8Array, start: number, end: number): boolean {
+    if (this.#shape === null) return false
+    const { head, tail } = this.#shape
+    if (!matches(bytes, start, head)) return false
+    const from = start + head.length
+    let to = from
+    while (to < end && bytes[to] !== QUOTE) to += bytes[to] === BACKSLASH ? 2 : 1
+    if (to + tail.length > end || !matches(bytes, to, tail)) return false
+    let last = end - 1
+    while (bytes[last] === LF || bytes[last] === CR) last -= 1
+    if (bytes[last] !== CLOSE) return false
+    this.#append(bytes.subarray(from, to))
     return true
   }
 
@@ -142,21 +170,30 @@ export class TextSoFar {
   }
 }
 
-/** Does it end as an object does? */
-const isClosed = (event: Buffer): boolean => {
-  let at = event.length - 1
-  while (event[at] === LF || event[at] === CR) at -= 1
-  return event[at] === CLOSE
+const [QUOTE, BACKSLASH, CLOSE, LF, CR] = [0x22, 0x5c, 0x7d, 0x0a, 0x0d]
+
+const matches = (bytes: Uint8Array, from: number, expected: Uint8Array): boolean => {
+  for (let at = 0; at < expected.length; at += 1) {
+    if (bytes[from + at] !== expected[at]) return false
+  }
+  return true
 }
 
-/** Where the string that begins at `from` ends; -1: not in this event. */
-const stringEnd = (event: Buffer, from: number): number => {
-  let at = event.indexOf(QUOTE, from)
+/** Does it end as an object does? */
+const isClosed = (text: string): boolean => {
+  let at = text.length - 1
+  while (text[at] === '\n' || text[at] === '\r') at -= 1
+  return text[at] === '}'
+}
+
+/** Where the JSON string that begins at `from` ends; -1: not in this event. */
+const stringEnd = (text: string, from: number): number => {
+  let at = text.indexOf('"', from)
   while (at !== -1) {
     let slashes = 0
-    while (event[at - 1 - slashes] === BACKSLASH) slashes += 1
+    while (text[at - 1 - slashes] === '\\') slashes += 1
     if (slashes % 2 === 0) return at
-    at = event.indexOf(QUOTE, at + 1)
+    at = text.indexOf('"', at + 1)
   }
   return -1
 }
