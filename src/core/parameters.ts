@@ -24,6 +24,8 @@ export type AdjustAsk = {
   readonly rules: readonly Parameters[]
   /** Of the request: `/v1/chat/completions`. */
   readonly path: string
+  /** Defaults have a place here; a count of tokens, say, knows no temperature. */
+  readonly defaults: boolean
   /** Of the model, tokens: a longer answer than this need not be forbidden. */
   readonly context: number
 }
@@ -154,7 +156,7 @@ class Work {
       const wrong = this.#clampGiven(parameter, ends)
       if (wrong !== null) return wrong
     }
-    for (const [parameter, value] of defaults) {
+    for (const [parameter, value] of this.#ask.defaults ? defaults : []) {
       const ends = clamps.get(parameter) ?? []
       this.#setAbsent(parameter, typeof value === 'number' ? clamped(value, ends) : value)
     }

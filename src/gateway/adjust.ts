@@ -23,15 +23,17 @@ export const adjusted = (
     (one) => one !== undefined && one !== null,
   )
   // A form's fields are not JSON, and what rules can name is not in one.
-  if (rules.length === 0 || ticket.protocol.body !== 'json') return { body, ask }
-  const { path } = ticket
+  const { path, protocol } = ticket
+  if (rules.length === 0 || protocol.body !== 'json') return { body, ask }
   const { start } = ask
-  const answer = adjustParameters({ body, start, rules, path, context: route.context })
+  const defaults = protocol.weighs === 'answer' || protocol.weighs === 'prompt'
+  const where = { body, start, path, context: route.context }
+  const answer = adjustParameters({ ...where, rules, defaults })
   if (!answer.ok)
     throw new PenstockError('invalid_request', answer.message, { param: answer.param })
   if (answer.edits.length === 0) return { body, ask }
   const changed = applyEdits(body, answer.edits)
-  const again = readAsk(changed, ticket.protocol)
+  const again = readAsk(changed, protocol)
   // Defaults may hold anything: a manifest's `stream: "yes"` is refused like a client's.
   if ('message' in again) {
     const { message, param } = again

@@ -14,7 +14,8 @@ const parsed = (source: string, rules: readonly Parameters[], path: string): unk
   const scan = scanBody(body)
   if (!scan.ok) throw new Error(scan.message)
   const { start } = scan
-  const answer = adjustParameters({ body, start, rules, path, context: 1_000_000 })
+  const where = { body, start, path, context: 1_000_000 }
+  const answer = adjustParameters({ ...where, rules, defaults: true })
   if (!answer.ok) throw new Error(answer.message)
   return JSON.parse(new TextDecoder().decode(applyEdits(body, answer.edits)))
 }

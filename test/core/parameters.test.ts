@@ -15,7 +15,9 @@ const adjust = (source: string, rules: readonly Parameters[], more: More = {}) =
   const scan = scanBody(body)
   if (!scan.ok) throw new Error(scan.message)
   const { path = CHAT, context = 1_000_000 } = more
-  const answer = adjustParameters({ body, start: scan.start, rules, path, context })
+  const defaults = path !== '/v1/messages/count_tokens'
+  const where = { body, start: scan.start, path, context }
+  const answer = adjustParameters({ ...where, rules, defaults })
   if (!answer.ok) return answer
   const text = new TextDecoder().decode(applyEdits(body, answer.edits))
   return { ok: true, text, changes: changesText(answer.changes) } as const
@@ -71,7 +73,7 @@ describe('what may be sent', () => {
   test('a parameter that a rule speaks of may appear once; another one as often as it likes', () => {
     const rules = rulesOf({ clamp: { top_k: { max: 5 } }, system: { prepend: 'x' } })
     expect(refusedWith('{"model":"m","top_k":1,"top\\u005fk":9}', rules)?.[0]).toBe('top_k')
-    expect(refusedWith('{"model":"m","messages":[],"messages":[]}', rules)?.[0]).toBe('messages')
+    expect(refusedWith('{"model":"m","system":"","system":""}', rules)?.[0]).toBe('system')
     expect(refusedWith('{"model":"m","x":1,"x":9}', rules)).toBeNull()
   })
 
@@ -151,6 +153,11 @@ describe('clamps and defaults', () => {
       stop: ['a'],
     })
     expect(answer.ok && answer.changes).toBe('set top_p=0.5, set max_tokens=1024, set stop')
+  })
+
+  test('a count of tokens gets the system text, and no default', () => {
+    const rules = rulesOf({ defaults: { temperature: 0.5 }, system: { prepend: 'p' } })
+    expect(parsed('{}', rules, { path: '/v1/messages/count_tokens' })).toEqual({ system: 'p' })
   })
 
   test('nothing to do leaves the bytes alone', () => {
