@@ -60,6 +60,7 @@ export const serve = async (
     faults,
     stdout: world.stdout,
     hex: world.hex,
+    log,
   })
   const server = engineServer(service)
   const life = new Lifetime(service, server, { log, world })

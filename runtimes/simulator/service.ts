@@ -6,10 +6,12 @@ import type { FaultSchedule } from './faults/schedule.ts'
 import type { Service } from './http/service.ts'
 import { sglangDialect } from './http/sglang-dialect.ts'
 import { vllmDialect } from './http/vllm-dialect.ts'
+import type { Log } from './log.ts'
 import type { Memory } from './memory.ts'
 import { freezable } from './metrics/frozen.ts'
 import { sglangMetrics } from './metrics/sglang.ts'
 import { vllmMetrics } from './metrics/vllm.ts'
+import type { Retraction } from './physics/admission.ts'
 import { coefficientsFor } from './physics/coefficients.ts'
 import { type CostModel, costModel } from './physics/cost.ts'
 import { Engine } from './physics/engine.ts'
@@ -41,6 +43,11 @@ const fingerprint = (settings: Settings): string => {
   return `vllm-${settings.version}-${hash.slice(0, 8)}`
 }
 
+/** srt/managers/scheduler.py, update_running_batch. */
+const retractionText = ({ requests, tokens, from, to }: Retraction): string =>
+  `KV cache pool is full. Retract requests. #retracted_reqs: ${requests}, #new_tokens_gained: ` +
+  `${tokens}, #new_token_ratio: ${from.toFixed(4)} -> ${to.toFixed(4)}`
+
 export const buildService = (
   settings: Settings,
   rehearsal: Rehearsal,
@@ -50,6 +57,7 @@ export const buildService = (
     readonly faults: FaultSchedule
     readonly stdout?: (text: string) => void
     readonly hex?: () => string
+    readonly log?: Log
   },
 ): Service => {
   const { memory, faults } = parts
@@ -80,6 +88,7 @@ export const buildService = (
     onStep: (result) => {
       busy.ms += (result.endMs - result.startMs) * cost.busyRatio
       metrics.step(result)
+      if (engine.retraction !== null) parts.log?.warn('', retractionText(engine.retraction))
     },
     onEnd: (sequence) => metrics.ended(sequence),
     onIdle: () => metrics.idle(),

@@ -16,6 +16,14 @@ const GRANTED_STEPS = 20
 /** `SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION`: nobody is reserved more. */
 const CLIP_TOKENS = 4096
 
+/** Requests sent back for want of KV, tokens that this gained, and the ratio before and after. */
+export type Retraction = {
+  readonly requests: number
+  readonly tokens: number
+  readonly from: number
+  readonly to: number
+}
+
 /** Tokens that a newcomer must find room for, beside its prompt. */
 const asked = (sequence: Sequence): number =>
   Math.min(Math.max(0, sequence.maxTokens - sequence.produced), CLIP_TOKENS)
@@ -78,16 +86,4 @@ export class Admission {
     const needed = sequence.tokens - sequence.computed + asked(sequence) + this.#blockTokens
     return needed < freeTokens
   }
-}
-
-/** Whose turn it is to go back: the least done, of these the longest prompt. */
-export const retractionVictim = (running: readonly Sequence[]): Sequence | null => {
-  let victim: Sequence | null = null
-  for (const sequence of running) {
-    if (victim === null || sequence.produced < victim.produced) victim = sequence
-    else if (sequence.produced === victim.produced && sequence.promptTokens > victim.promptTokens) {
-      victim = sequence
-    }
-  }
-  return victim
 }

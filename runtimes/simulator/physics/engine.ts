@@ -4,12 +4,13 @@
  * decodes and prefill chunks in a step and preempts by recompute (vllm/v1/core/sched/scheduler.py);
  * SGLang runs prefill batches before decode batches and retracts (srt/managers/scheduler.py).
  */
-import { Admission, NEW_TOKEN_RATIO, retractionVictim } from './admission.ts'
+import { Admission, NEW_TOKEN_RATIO, type Retraction } from './admission.ts'
 import { BlockPool } from './blocks.ts'
 import type { CostModel, StepLoad } from './cost.ts'
 import { WaitingQueue } from './queue.ts'
 import { type FinishReason, Sequence, type SequenceInput } from './sequence.ts'
 import { noTotals, type Totals } from './totals.ts'
+import { preemptionVictim, retractionVictim } from './victim.ts'
 
 export type EngineConfig = {
   readonly style: 'vllm' | 'sglang'
@@ -41,6 +42,8 @@ export class Engine {
   readonly waiting: WaitingQueue
   readonly running: Sequence[] = []
   readonly totals: Totals = noTotals()
+  /** What the step in flight began with; null: nobody was sent back. SGLang only. */
+  retraction: Retraction | null = null
   readonly #cost: CostModel
   readonly #batch: Sequence[] = []
   /** SGLang's; vLLM asks for no more than the next chunk. */
@@ -112,6 +115,7 @@ export class Engine {
   /** Schedules the next step. Null: nothing to do. */
   begin(nowMs: number): number | null {
     if (this.#step !== null) throw new Error('a step is in flight')
+    this.retraction = null
     this.#schedule(nowMs)
     if (this.#batch.length === 0) return null
     const endMs = nowMs + this.#cost.stepMs(this.#load)
@@ -177,7 +181,7 @@ export class Engine {
       if (sequence === undefined) break
       const want = Math.min(sequence.tokens - sequence.computed, budget)
       while (!this.#grow(sequence, want)) {
-        const victim = this.#victim()
+        const victim = preemptionVictim(this.running, this.config.priority)
         preempted = true
         this.#preempt(victim)
         if (victim === sequence) break
@@ -207,15 +211,20 @@ export class Engine {
   #decode(): void {
     const decoding = this.running.filter((sequence) => !sequence.prefilling)
     let all = decoding.length > 0 ? decoding : [...this.running]
-    const before = this.totals.preemptions
+    const [before, free] = [this.totals.preemptions, this.pool.free]
     while (this.#missing(all) > this.pool.free) {
       const victim = retractionVictim(this.running)
-      if (victim === null) throw new Error('nothing runs, yet blocks are short')
       this.#retract(victim)
       all = all.filter((sequence) => sequence !== victim)
     }
-    if (this.totals.preemptions > before) this.#admission?.retracted(all)
-    else this.#admission?.decay()
+    const requests = this.totals.preemptions - before
+    const from = this.newTokenRatio ?? 0
+    if (requests === 0) this.#admission?.decay()
+    else {
+      this.#admission?.retracted(all)
+      const tokens = (this.pool.free - free) * this.config.blockTokens
+      this.retraction = { requests, tokens, from, to: this.newTokenRatio ?? 0 }
+    }
     for (const sequence of all) {
       const want = this.#want(sequence)
       if (this.#grow(sequence, want)) this.#plan(sequence, want)
@@ -317,21 +326,6 @@ export class Engine {
       const [block, hash] = [sequence.blocks[index], sequence.hashes[index]]
       if (block !== undefined && hash !== undefined) this.pool.name(block, hash)
     }
-  }
-
-  /** The last admitted, or by priority the least urgent of the last. */
-  #victim(): Sequence {
-    const sign = this.config.priority === 'high-first' ? -1 : 1
-    let victim = this.running.at(-1)
-    if (this.config.priority !== 'off') {
-      for (const sequence of this.running) {
-        if (victim === undefined || sign * sequence.priority > sign * victim.priority) {
-          victim = sequence
-        }
-      }
-    }
-    if (victim === undefined) throw new Error('nothing runs, yet blocks are short')
-    return victim
   }
 
   #preempt(sequence: Sequence): void {

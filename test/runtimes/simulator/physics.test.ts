@@ -271,10 +271,17 @@ describe('SGLang lets in what will have room for its answer', () => {
     const second = engine.add(ask(16, 200, 1), 0)
     run1(engine)
     const third = engine.add(ask(16, 50, 2), 0)
-    run(engine)
+    const said: (typeof engine.retraction)[] = []
+    run(engine, () => said.push(engine.retraction))
     expect([first, second, third].map((one) => one?.produced)).toEqual([250, 200, 50])
     expect(first?.preemptions).toBe(0)
     expect(second?.preemptions).toBeGreaterThan(0)
+    const told = said.filter((one) => one !== null)
+    const sum = told.reduce((all, { requests }) => all + requests, 0)
+    expect(sum).toBe(engine.totals.preemptions)
+    expect(told[0]).toMatchObject({ from: 0 })
+    expect(told[0]?.to).toBeGreaterThan(0.1)
+    expect(told[0]?.tokens).toBeGreaterThanOrEqual(16)
     expect(engine.pool.used).toBe(0)
   })
 
