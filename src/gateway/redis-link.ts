@@ -162,6 +162,7 @@ export class RedisLink {
 const problemOf = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
   const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  if (/unknown command.*function/i.test(error.message)) return 'it is older than Redis 7'
   return (error.message === '' ? code : error.message).slice(0, 200)
 }
 

@@ -160,6 +160,25 @@ describe.skipIf(!REDIS)('two gateways on one Redis', { timeout: 120_000 }, () =>
   })
 })
 
+describe.skipIf(!REDIS)('a Redis that does not let us in', { timeout: 120_000 }, () => {
+  test.each([
+    ['a wrong password', 'not-this-one', /WRONGPASS|invalid.*password/],
+    ['no password', null, /NOAUTH/],
+  ])('%s: said once, and each gateway goes by its share', async (_, password, said) => {
+    const redis = closeLater(await startRedis())
+    const engine = closeLater(await startEngine(() => answer(1, 1)))
+    const route = { limits: limits({ per: 'route', requestsPerDay: 10 }) }
+    const snapshot = snapshotOf([routeOf([targetOf(engine.url)], route)])
+    const gateway = await startTestGateway(snapshot, 1, { redis: { url: redis.url, password } })
+    closeLater(gateway.handle)
+    await until('it is said', () => said.test(gateway.lines.join('\n')))
+    const statuses: number[] = []
+    for (let nth = 0; nth < 7; nth += 1) statuses.push(await statusOf(gateway))
+    expect(statuses.filter((status) => status === 200)).toHaveLength(5)
+    expect(gateway.lines.filter((line) => line.includes('Redis is away'))).toHaveLength(1)
+  })
+})
+
 describe.skipIf(!REDIS)('Redis away', { timeout: 120_000 }, () => {
   test.each(['killed', 'silent', 'read-only', 'emptied'] as const)(
     '%s: a share of each limit, never open, never closed, and back by itself',
