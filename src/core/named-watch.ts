@@ -17,7 +17,7 @@ import {
   type Watch,
 } from './usage.ts'
 
-const EVENT = [...'event: '].map((character) => character.charCodeAt(0))
+const EVENT = new TextEncoder().encode('event: ')
 const [LF, CR] = [0x0a, 0x0d]
 /** Longer than any event's name. */
 const NAME_BYTES_MAX = 100
@@ -27,6 +27,8 @@ export class NamedWatch implements Watch {
   readonly #events: NamedEvents
   readonly #finish: FinishField
   readonly #engine: string
+  /** First line of the newest event with a piece of the answer: most are like the one before. */
+  #tokenLine: Uint8Array | null = null
   #last: Uint8Array | null = null
   #usage: Readonly<Record<string, unknown>> | null = null
   #finishReason: string | null = null
@@ -51,7 +53,13 @@ export class NamedWatch implements Watch {
   }
 
   see(bytes: Uint8Array, event: SseEvent): EventKind {
-    if (this.#isToken(nameAt(bytes, event))) {
+    if (this.#tokenLine !== null && beginsWith(bytes, event, this.#tokenLine)) {
+      this.#last = bytes.subarray(event.start, event.end)
+      return 'token'
+    }
+    const line = nameLine(bytes, event)
+    if (line !== null && this.#isToken(decoder.decode(line.subarray(EVENT.length, -1)))) {
+      this.#tokenLine = line
       this.#last = bytes.subarray(event.start, event.end)
       return 'token'
     }
@@ -101,14 +109,20 @@ export class NamedWatch implements Watch {
 const at = (value: unknown, path: FieldPath): Readonly<Record<string, unknown>> | null =>
   path.reduce((object, key) => record(object?.[key]), record(value))
 
-/** The event's name, where its first line says it as both engines do; empty otherwise. */
-const nameAt = (bytes: Uint8Array, { start, end }: SseEvent): string => {
-  for (let index = 0; index < EVENT.length; index += 1) {
-    if (bytes[start + index] !== EVENT[index]) return ''
+const beginsWith = (bytes: Uint8Array, { start, end }: SseEvent, line: Uint8Array): boolean => {
+  if (end - start < line.length) return false
+  for (let index = 0; index < line.length; index += 1) {
+    if (bytes[start + index] !== line[index]) return false
   }
-  const from = start + EVENT.length
-  const limit = Math.min(end, from + NAME_BYTES_MAX)
-  let to = from
+  return true
+}
+
+/** The event's first line with its end, where that is its name, as both engines have it. */
+const nameLine = (bytes: Uint8Array, event: SseEvent): Uint8Array | null => {
+  if (!beginsWith(bytes, event, EVENT)) return null
+  const limit = Math.min(event.end, event.start + EVENT.length + NAME_BYTES_MAX)
+  let to = event.start + EVENT.length
   while (to < limit && bytes[to] !== LF && bytes[to] !== CR) to += 1
-  return decoder.decode(bytes.subarray(from, to))
+  // A copy: the bytes around it are let go.
+  return to < limit ? new Uint8Array(bytes.subarray(event.start, to + 1)) : null
 }
