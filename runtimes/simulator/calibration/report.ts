@@ -100,8 +100,8 @@ export const table = (results: readonly Result[]): string => {
     line(['row', 'figure', 'measured', 'simulated', 'ratio', ' role']),
     ...results.flatMap(linesOf),
     '',
-    'TTFT is shown only: nothing was fitted to it and the verdict leaves it out. The simulator has ' +
-      'no network, no tokenizer and no client, which at low load are most of it.',
+    'TTFT is shown only: nothing was fitted to it and the verdict leaves it out. The simulator ' +
+      'has no network, no tokenizer and no client, which at low load are most of it.',
     '',
     'Excluded from fit and verdict, and why ("-": too little is published to repeat the load):',
     ...excludedLines(results),
