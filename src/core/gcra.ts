@@ -89,6 +89,18 @@ export const charge = ({ cell, rate, units }: Charge, now: bigint): void => {
 /** Gives back what was charged and not used. */
 export const refund = ({ cell, rate, units }: Charge): void => shift(cell, -weigh(rate, units))
 
+/** Forgives what is owed beyond one burst. */
+export const forgive = ({ cell, rate }: Omit<Charge, 'units'>, now: bigint): void => {
+  const most = now + weigh(rate, rate.burst)
+  if (cell.load() > most) update(cell, (tat) => lesser(tat, most))
+}
+
+/** Math.min is for numbers only. */
+export const lesser = (a: bigint, b: bigint): bigint => {
+  if (a < b) return a
+  return b
+}
+
 /** 0n: charged. Otherwise how long to wait. */
 const takeOne = ({ cell, rate, units }: Charge, now: bigint): bigint => {
   const weight = weigh(rate, units)

@@ -11,8 +11,6 @@
 import { type Edit, type Range, scanObject, type UsageAsk, valueAt } from './body.ts'
 import type { SseEvent } from './sse.ts'
 
-export type { Edit } from './body.ts'
-
 const USAGE = Buffer.from(',"usage":{')
 const COMPLETION = Buffer.from('"completion_tokens":')
 const NO_CHOICES = Buffer.from('"choices":[]')

@@ -87,7 +87,7 @@ export type DeploymentView = {
 }
 
 /** How the manifests on disk stand to what is in use. */
-export type ConfigView = {
+type ConfigView = {
   /** What is wrong with them, or waits for an apply; null: nothing. */
   readonly problem: string | null
   /** They cannot be used, and what was in use before still is. */

@@ -10,7 +10,7 @@
  * Requests at a time are counted per thread, so that those of a crashed thread can be taken off.
  */
 import { hash } from 'node:crypto'
-import type { Cell } from '../core/gcra.ts'
+import { type Cell, lesser } from '../core/gcra.ts'
 import { MAX_THREADS } from '../core/snapshot.ts'
 
 const SLOTS = 16_384
@@ -31,18 +31,21 @@ export class LimitSlots {
   readonly #times: BigInt64Array
   /** When a slot was last found to owe nothing: what was charged before has drained. */
   readonly #clearAt: BigInt64Array
+  /** How far ahead its time counts when another asks what it owes; see Limits.note. */
+  readonly #caps: BigInt64Array
   readonly #held: Int32Array
   readonly #overflows: Int32Array
 
   /** Wraps the buffer that another thread made, or makes one. */
   constructor(threads: number, buffer?: SharedArrayBuffer) {
     this.#threads = Math.min(threads, MAX_THREADS)
-    this.buffer = buffer ?? new SharedArrayBuffer(ALL * 24 + this.#threads * ALL * 4 + 8)
+    this.buffer = buffer ?? new SharedArrayBuffer(ALL * 32 + this.#threads * ALL * 4 + 8)
     this.#keys = new BigInt64Array(this.buffer, 0, ALL)
     this.#times = new BigInt64Array(this.buffer, ALL * 8, ALL)
     this.#clearAt = new BigInt64Array(this.buffer, ALL * 16, ALL)
-    this.#held = new Int32Array(this.buffer, ALL * 24, this.#threads * ALL)
-    this.#overflows = new Int32Array(this.buffer, ALL * 24 + this.#threads * ALL * 4, 1)
+    this.#caps = new BigInt64Array(this.buffer, ALL * 24, ALL)
+    this.#held = new Int32Array(this.buffer, ALL * 32, this.#threads * ALL)
+    this.#overflows = new Int32Array(this.buffer, ALL * 32 + this.#threads * ALL * 4, 1)
   }
 
   /** How often a subject had to share an overflow slot. */
@@ -116,11 +119,17 @@ export class LimitSlots {
     return sum
   }
 
-  /** Subjects that owe, and for how long from now. */
+  noteCap({ index }: Slot, capNs: bigint): void {
+    Atomics.store(this.#caps, index, capNs)
+  }
+
+  /** Subjects that owe, and for how long from now: at most their cap. */
   debts(now: bigint): readonly { readonly key: bigint; readonly owedNs: bigint }[] {
     const result: { key: bigint; owedNs: bigint }[] = []
     for (let index = 0; index < SLOTS; index += 1) {
-      const owedNs = Atomics.load(this.#times, index) - now
+      const owed = Atomics.load(this.#times, index) - now
+      const cap = Atomics.load(this.#caps, index)
+      const owedNs = lesser(owed, cap)
       if (owedNs > 0n) result.push({ key: Atomics.load(this.#keys, index), owedNs })
     }
     return result

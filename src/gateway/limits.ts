@@ -2,7 +2,7 @@
  * A route's limits at work: reserve before anything is sent, top up while a stream runs past its
  * reservation, settle once with what was used.
  */
-import { type Charge, charge, peek, refund, takeAll } from '../core/gcra.ts'
+import { type Charge, charge, forgive, peek, refund, takeAll, weigh } from '../core/gcra.ts'
 import type { GatewayLimit, Measure } from '../core/limits.ts'
 import { type LimitSlots, type Slot, slotKey } from './limit-slots.ts'
 import { RateLimited, type Standing } from './rate-limited.ts'
@@ -96,7 +96,8 @@ export class Limits implements Limiter {
 
   /**
    * Charges without asking: who keeps the limits has let the request in. What this gateway uses is
-   * known here too, for when nobody else can be asked.
+   * known here too, for when nobody else can be asked. A gateway that serves more than its share
+   * owes more and more here; one burst of that counts, `forgive` does away with the rest.
    */
   note(limits: readonly GatewayLimit[], keys: readonly bigint[], amounts: Amounts): Reservation {
     const now = this.#now()
@@ -111,9 +112,21 @@ export class Limits implements Limiter {
       }
       if (this.#slots.cell(slot).load() <= now) this.#slots.noteClear(slot, now)
       charge(this.#charge(one, one.charged), now)
+      const rate = rateOf(limit)
+      this.#slots.noteCap(slot, weigh(rate, rate.burst))
       rated.push(one)
     }
     return new LocalReservation(this, { rated, places, amounts, now })
+  }
+
+  forgive(limits: readonly GatewayLimit[], subject: (per: string) => string): void {
+    const now = this.#now()
+    for (const limit of limits) {
+      if (limit.measure === 'concurrent') continue
+      const slot = this.#slots.find(slotKey(limit.id, subject(limit.per)), now)
+      this.#slots.noteCap(slot, weigh(rateOf(limit), limit.burst))
+      forgive({ cell: this.#slots.cell(slot), rate: rateOf(limit) }, now)
+    }
   }
 
   /** Keys of the buckets that owe, and for how long: what this gateway's threads have used. */

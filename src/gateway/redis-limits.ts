@@ -114,12 +114,15 @@ export class SharedLimits implements Limiter, Books {
     const keys = limits.map((limit) => slotKey(limit.id, subject(limit.per)))
     this.#ids += 1
     const asked = new Asked(`${this.#name}-${this.#ids}`, limits, keys, amounts)
+    const undo = (): void => this.tell(asked.undo(), true)
     let reply: readonly number[]
     try {
       reply = await this.#link.call(asked.take(LEASE_MS))
     } catch (error) {
-      // Decided by our share instead: what Redis may have charged all the same is given back.
-      if (error instanceof RedisLate) this.#takeBack(error.late, asked)
+      // Decided by our share instead: what Redis has charged all the same is given back, and what
+      // still lies in its socket it will not charge any more.
+      if (error instanceof RedisLate) error.late.then(undo, undo)
+      else undo()
       return this.#byShare(ask)
     }
     const standings = standingsOf(asked.rated, reply)
@@ -140,7 +143,9 @@ export class SharedLimits implements Limiter, Books {
   #byShare({ limits, subject, amounts }: Ask): Reservation {
     const { local, state } = this.#setup
     state.decidedLocally()
-    return local.reserve(this.#shares(limits), subject, amounts)
+    const shares = this.#shares(limits)
+    local.forgive(shares, subject)
+    return local.reserve(shares, subject, amounts)
   }
 
   #shares(limits: readonly GatewayLimit[]): readonly GatewayLimit[] {
@@ -152,17 +157,6 @@ export class SharedLimits implements Limiter, Books {
       this.#known.set(limit, { gateways, share })
       return share
     })
-  }
-
-  /** Redis has taken what we had given up on: nobody will settle that. */
-  #takeBack(late: Promise<readonly number[]>, asked: Asked): void {
-    late.then(
-      ([taken]) => {
-        if (taken === 1) this.tell(asked.undo(), true)
-      },
-      // Not taken, or the connection broke: then it drains with time.
-      () => undefined,
-    )
   }
 
   /** A Redis that has just come back has not heard of everybody yet. */

@@ -148,6 +148,13 @@ describe.skipIf(!REDIS)('the function in Redis', { timeout: 120_000 }, () => {
     expect(left).toBeLessThan(200 + 100)
   })
 
+  test('a request that was given up before it came is not let in', async () => {
+    const keys = ['{t}:r:late', '{t}:b:late']
+    expect(await step('bring', keys, [1, 1, 'm', 10, 1e9, 10, 0])).toEqual([-1])
+    expect((await step('take', keys, [1, 9e4, 'm', 10, 1e9, 10, 5]))[0]).toBe(0)
+    expect(await redis.get('{t}:b:late')).toBe(null)
+  })
+
   test('a request that Redis has forgotten charges nothing and is said to be unknown', async () => {
     const keys = ['{t}:r:nobody', '{t}:b:nobody', '{t}:p:nobody']
     expect(await step('bring', keys, [1, 0, 'm', 10, 1e9, 10, 5])).toEqual([-1])

@@ -212,6 +212,26 @@ describe.skipIf(!REDIS)('Redis away', { timeout: 120_000 }, () => {
     },
   )
 
+  test('a gateway that served more than its share goes on with its share at once', async () => {
+    const { redis, gateways, first } = await world({
+      script: answer(1, 1),
+      limits: [{ per: 'route', requestsPerSecond: 20 }],
+    })
+    await until('both are known', () => knowOfEachOther(gateways))
+    // Twice its share for four seconds: by its own count alone it would owe two seconds' worth.
+    const endAtMs = performance.now() + 4_000
+    while (performance.now() < endAtMs) await statusOf(first)
+    await redis.kill()
+    await until('it is missed', () => away(first) === 1)
+    let passed = 0
+    for (let nth = 0; nth < 15; nth += 1) {
+      if ((await statusOf(first)) === 200) passed += 1
+      await new Promise((resolve) => setTimeout(resolve, 60))
+    }
+    // A second or so, at ten a second.
+    expect(passed).toBeGreaterThan(2)
+  })
+
   test('a gateway that starts without it takes half, and joins when it comes', async () => {
     const redis = closeLater(await startRedis())
     await redis.kill()

@@ -11,7 +11,15 @@ const TONES = {
   timeout: 'bad',
 } as const satisfies Record<Outcome, string>
 
-const COLUMNS = ['Time', 'Consumer', 'Model asked', 'Answered by', 'Status', 'Outcome', 'Why'] as const
+const COLUMNS = [
+  'Time',
+  'Consumer',
+  'Model asked',
+  'Answered by',
+  'Status',
+  'Outcome',
+  'Why',
+] as const
 const NUMBERS = ['Prompt', 'Completion', 'TTFT', 'Duration'] as const
 
 export const Requests = ({ requests }: { requests: readonly FinishedRequest[] }) => (
