@@ -8,8 +8,10 @@
  * - A parameter that a rule speaks of may appear once: which of two counts is the engine's secret.
  * - The three names for an answer's length are one parameter here.
  */
+
 import { type Edit, type Member, membersOf, valueAt } from './body.ts'
 import type { Parameters } from './gateway-manifest.ts'
+import { protocolAt } from './protocol.ts'
 import { type Refusal, refusal, type SystemText, systemEdits } from './system-text.ts'
 
 export type Adjustment =
@@ -43,14 +45,6 @@ const CONTENT = new Set([
 
 const LENGTH = 'max_tokens'
 const LENGTHS: readonly string[] = [LENGTH, 'max_completion_tokens', 'max_output_tokens']
-
-/** By path: the names that engines obey there; the first is the one that we write. */
-const OBEYED: ReadonlyMap<string, readonly string[]> = new Map([
-  ['/v1/chat/completions', [LENGTH, 'max_completion_tokens']],
-  ['/v1/completions', [LENGTH]],
-  ['/v1/responses', ['max_output_tokens']],
-  ['/v1/messages', [LENGTH]],
-])
 
 const parameterOf = (name: string): string => (LENGTHS.includes(name) ? LENGTH : name)
 
@@ -208,9 +202,10 @@ class Work {
 
   /** Sets a parameter of which the body says nothing that the engine would obey. */
   #setAbsent(parameter: string, value: unknown): void {
-    const obeyed = parameter === LENGTH ? OBEYED.get(this.#ask.path) : [parameter]
-    const [name] = obeyed ?? []
-    if (obeyed === undefined || name === undefined) return
+    const caps: readonly string[] = protocolAt(this.#ask.path)?.caps ?? []
+    const obeyed = parameter === LENGTH ? caps : [parameter]
+    const [name] = obeyed
+    if (name === undefined) return
     const given = this.#members.filter((member) => obeyed.includes(member.name))
     if (given.some((member) => says(this.#ask, member))) return
     const json = JSON.stringify(value)

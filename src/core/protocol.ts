@@ -36,7 +36,7 @@ export type Protocol = {
   readonly method: Method
   readonly body: 'json' | 'form' | 'none'
   readonly errors: ErrorDialect
-  /** Keys that cap the answer's tokens; the largest counts. */
+  /** Keys that cap the answer's tokens; the largest counts, the first is the one that we write. */
   readonly caps: readonly TrackedKey[]
   /**
    * What token limits expect of it: prompt and answer, the prompt, `unknown`: nothing, but a GPU
@@ -46,6 +46,10 @@ export type Protocol = {
   /** Null: it does not stream. */
   readonly events: Events | null
   readonly finish: FinishField
+  /** Where the operator's text goes: a message of that role, or a member of the body. */
+  readonly system: 'messages' | 'instructions' | 'system' | null
+  /** How its plain text is gone on with by another replica (core/continuation.ts); null: never. */
+  readonly continues: 'chat' | 'completion' | null
   /** `stream_options` can ask for the usage so far in every event. */
   readonly continuousUsage: boolean
   /** The engines differ in the name of the thinking (core/reasoning.ts). */
@@ -66,8 +70,6 @@ export type Protocol = {
 export type Method = 'GET' | 'POST' | 'DELETE'
 export type Task = 'generate' | 'pool' | 'transcribe' | 'any'
 
-const CHAT_CAPS: readonly TrackedKey[] = ['max_tokens', 'max_completion_tokens']
-
 const DEFAULTS = {
   method: 'POST',
   body: 'json',
@@ -76,6 +78,8 @@ const DEFAULTS = {
   weighs: 'answer',
   events: null,
   finish: 'none',
+  system: null,
+  continues: null,
   continuousUsage: false,
   reasoningField: false,
   metered: true,
@@ -154,22 +158,31 @@ const stored = (path: string, method: Method, more: Partial<Protocol> = {}): Pro
 export const CHAT: Protocol = {
   ...DEFAULTS,
   path: '/v1/chat/completions',
-  caps: CHAT_CAPS,
+  caps: ['max_tokens', 'max_completion_tokens'],
   events: 'chat',
   finish: 'choices',
+  system: 'messages',
+  continues: 'chat',
   continuousUsage: true,
   reasoningField: true,
 }
 
 export const PROTOCOLS: readonly Protocol[] = [
   CHAT,
-  { ...CHAT, path: '/v1/completions' },
+  {
+    ...CHAT,
+    path: '/v1/completions',
+    caps: ['max_tokens'],
+    system: null,
+    continues: 'completion',
+  },
   {
     ...DEFAULTS,
     path: '/v1/responses',
     caps: ['max_output_tokens'],
     events: RESPONSES_EVENTS,
     finish: 'status',
+    system: 'instructions',
     keeps: true,
   },
   {
@@ -179,8 +192,14 @@ export const PROTOCOLS: readonly Protocol[] = [
     caps: ['max_tokens'],
     events: MESSAGES_EVENTS,
     finish: 'stop_reason',
+    system: 'system',
   },
-  { ...counted('/v1/messages/count_tokens'), errors: 'anthropic', task: 'generate' },
+  {
+    ...counted('/v1/messages/count_tokens'),
+    errors: 'anthropic',
+    system: 'system',
+    task: 'generate',
+  },
   pooled('/v1/embeddings'),
   pooled('/v1/rerank'),
   pooled('/rerank', { sglang: '/v1/rerank', external: '/v1/rerank' }),
@@ -197,6 +216,11 @@ export const PROTOCOLS: readonly Protocol[] = [
   stored('/v1/responses/:id', 'DELETE', { engines: { vllm: null, sglang: null } }),
   stored('/v1/responses/:id/cancel', 'POST'),
 ]
+
+const BY_PATH = new Map(PROTOCOLS.map((protocol) => [protocol.path, protocol]))
+
+/** What the table has for a path of requests with a body; undefined: nothing. */
+export const protocolAt = (path: string): Protocol | undefined => BY_PATH.get(path)
 
 /** What an engine calls the path; null: it has no such path. */
 export const enginePath = ({ path, engines }: Protocol, engine: string): string | null => {

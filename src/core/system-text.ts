@@ -1,5 +1,7 @@
 /** An operator's text before and after the system message, wherever the API keeps that. */
+
 import { type Edit, itemsOf, type Member, membersOf, type Range, valueAt } from './body.ts'
+import { protocolAt } from './protocol.ts'
 
 export type Refusal = { readonly ok: false; readonly message: string; readonly param: string }
 
@@ -30,17 +32,10 @@ const MEMBERS_MAX = 1_000
 const ROLE_BYTES_MAX = 9 * 6 + 2
 const BETWEEN = '\n\n'
 
-/** Where the system text is a member of the body itself. */
-const FIELDS: ReadonlyMap<string, string> = new Map([
-  ['/v1/responses', 'instructions'],
-  ['/v1/messages', 'system'],
-  ['/v1/messages/count_tokens', 'system'],
-])
-
 export const systemEdits = (ask: SystemAsk): SystemEdits => {
-  const field = FIELDS.get(ask.path)
-  if (field !== undefined) return inField(ask, field)
-  return ask.path === '/v1/chat/completions' ? inMessages(ask) : nothing
+  const place = protocolAt(ask.path)?.system ?? null
+  if (place === null) return nothing
+  return place === 'messages' ? inMessages(ask) : inField(ask, place)
 }
 
 const nothing: SystemEdits = { ok: true, edits: [], added: null }

@@ -282,12 +282,8 @@ export class StreamAnswer implements Answer {
 
 type Relayed = { readonly end: number; readonly all: boolean; readonly nowMs: number }
 
-/** Continuing is for OpenAI's two ways of plain text. */
-const toldOf = ({ path, ask }: Ticket): TextSoFar | null => {
-  if (ask === null) return null
-  if (path === '/v1/chat/completions') return new TextSoFar('chat')
-  return path === '/v1/completions' ? new TextSoFar('completion') : null
-}
+const toldOf = ({ ask, protocol: { continues } }: Ticket): TextSoFar | null =>
+  ask === null || continues === null ? null : new TextSoFar(continues)
 
 const GIVES_UP = Buffer.from(`"finish_reason":"${ABORTED}"`)
 
