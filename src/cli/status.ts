@@ -33,7 +33,12 @@ const Replica = z.looseObject({
 const Fleet = z.looseObject({
   rehearsal: z.boolean(),
   nowMs: z.number(),
-  gateway: z.object({ url: z.string(), threads: z.number(), inFlight: z.number() }),
+  config: z.looseObject({ problem: z.string().nullable() }),
+  gateway: z.looseObject({
+    limits: z.looseObject({
+      redis: z.looseObject({ local: z.number(), gateways: z.number() }).nullable(),
+    }),
+  }),
   nodes: z.array(
     z.looseObject({
       name: z.string(),
@@ -60,6 +65,16 @@ const Fleet = z.looseObject({
 type Fleet = z.output<typeof Fleet>
 type Replica = z.output<typeof Replica>
 
+/** What an operator must know that no row of a table shows. */
+const notices = ({ config, gateway }: Fleet): readonly string[] => {
+  const { redis } = gateway.limits
+  const away = redis !== null && redis.local > 0
+  return [
+    ...(config.problem === null ? [] : [config.problem]),
+    ...(away ? [`Redis is away: limits go by this gateway's share, 1/${redis.gateways}`] : []),
+  ]
+}
+
 export const status = async (settings: Settings, { json }: Flags): Promise<ExitCode> => {
   const answer = await adminClient(settings).json('GET', '/admin/v1/fleet')
   if (json) {
@@ -70,6 +85,7 @@ export const status = async (settings: Settings, { json }: Flags): Promise<ExitC
   print(nodesText(fleet))
   print('')
   print(deploymentsText(fleet))
+  for (const line of notices(fleet)) print(`\n${yellow(line)}`)
   return EXIT.done
 }
 

@@ -45,12 +45,18 @@ const Limit = z.strictObject({
 
 const Parameter = z.string().regex(/^[a-z_][a-z0-9_]{0,63}$/, 'expected a name such as max_tokens')
 
+const Ends = z
+  .strictObject({ min: z.number().optional(), max: z.number().optional() })
+  .refine(({ min, max }) => min === undefined || max === undefined || min <= max, {
+    message: 'min is larger than max',
+  })
+
 /** What a body may say beside its messages. A consumer's rules count after its route's. */
 export const ParametersSchema = z.strictObject({
   allow: z.array(Parameter).max(200).optional().describe('no other parameter may be sent'),
   refuse: z.array(Parameter).max(200).default([]),
   clamp: z
-    .record(Parameter, z.strictObject({ min: z.number().optional(), max: z.number().optional() }))
+    .record(Parameter, Ends)
     .default({})
     .describe('a number outside is brought to the nearest end'),
   defaults: z.record(Parameter, z.json()).default({}).describe('where the body says nothing'),
