@@ -4,7 +4,14 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { readAsk } from '../../src/core/body.ts'
 import { errorEvent, shownError } from '../../src/core/error-dialect.ts'
-import { CHAT, dialectAt, METHODS, PROTOCOLS, type Protocol } from '../../src/core/protocol.ts'
+import {
+  CHAT,
+  dialectAt,
+  enginePath,
+  METHODS,
+  PROTOCOLS,
+  type Protocol,
+} from '../../src/core/protocol.ts'
 import { SseScanner } from '../../src/core/sse.ts'
 import { type EventKind, endingOfBody, idOfBody, usageOf } from '../../src/core/usage.ts'
 import { watchOf } from '../../src/core/watch.ts'
@@ -222,4 +229,20 @@ describe('errors', () => {
     expect(METHODS['/v1/responses/:id']).toBe('GET, HEAD, DELETE, OPTIONS')
     for (const { path, errors } of PROTOCOLS) expect(dialectAt(path, false)).toBe(errors)
   })
+})
+
+test('docs/api.md says what the table says', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../docs/api.md'), 'utf8')
+  const rows = page.split('\n').filter((line) => /^\| `(GET|POST|DELETE) /.test(line))
+  const called = (protocol: Protocol, engine: string): string => {
+    const own = enginePath(protocol, engine)
+    if (own === null) return '–'
+    return own === protocol.path ? 'same' : `\`${own}\``
+  }
+  const expected = PROTOCOLS.map((protocol) => {
+    const takes = { json: 'JSON', form: 'form', none: 'nothing' }[protocol.body]
+    const engines = ['vllm', 'sglang', 'external'].map((engine) => called(protocol, engine))
+    return `| \`${protocol.method} ${protocol.path}\` | ${takes} | ${engines.join(' | ')} |`
+  })
+  expect(rows).toEqual(expected)
 })
