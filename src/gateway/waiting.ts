@@ -258,7 +258,7 @@ export class Waiting {
     const full = new Set<string>()
     for (;;) {
       const target = ask.pick(full)
-      if (target === null) return null
+      if (target === null || full.has(target.id)) return null
       const lease = this.occupancy.take(target, { weight, payer, streams, force })
       if (lease === null) {
         full.add(target.id)

@@ -340,8 +340,9 @@ describe('thousands of ticks', { timeout: 120_000 }, () => {
       { ...served, refused: world.refused, left: world.left },
       world.most,
     )
-    // Nobody starves: who sends a tenth of it gets nearly all that he asks for.
-    expect(world.served.get('small')).toBeGreaterThan(100)
+    // Who sends a tenth of it is served more than a tenth of it; in their order of arrival, less.
+    const all = [...world.served.values()].reduce((sum, one) => sum + one, 0)
+    expect((world.served.get('small') ?? 0) / all).toBeGreaterThan(0.12)
     for (const { place, client } of world.requests) {
       if (place === null) EventEmitter.prototype.emit.call(client, 'close')
     }
