@@ -239,7 +239,7 @@ const throttled = (fleet: Fleet, run: () => void): (() => void) => {
 /**
  * Take up what was applied last. Nothing applied, or not readable: touch nothing until an apply.
  */
-const resume = async ({ wanted, store, rehearse, log, nodes }: Core): Promise<boolean> => {
+const resume = async ({ fleet, wanted, store, rehearse, log, nodes }: Core): Promise<boolean> => {
   const saved = await store.loadDesired()
   if (saved === null) return false
   if (saved.rehearsal !== rehearse) {
@@ -253,6 +253,7 @@ const resume = async ({ wanted, store, rehearse, log, nodes }: Core): Promise<bo
     return false
   }
   await useInventory(nodes, checked.desired)
+  fleet.generation = saved.generation
   wanted.use(saved.files, checked.desired)
   return true
 }
