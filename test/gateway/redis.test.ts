@@ -160,6 +160,59 @@ describe.skipIf(!REDIS)('two gateways on one Redis', { timeout: 120_000 }, () =>
   })
 })
 
+/** How many keys of a kind there are whose value is not the one given. */
+const countOf = async (redis: TestRedis, kind: string, except = ''): Promise<number> => {
+  const value = "redis.call('TYPE', key).ok == 'string' and redis.call('GET', key) or '-'"
+  const each = `if (${value}) ~= ARGV[1] then count = count + 1 end`
+  const keys = `redis.call('KEYS', '{penstock}:${kind}:*')`
+  const script = `local count = 0 for _, key in ipairs(${keys}) do ${each} end return count`
+  return Number((await redis.say('EVAL', script, '0', except)).slice(1))
+}
+
+describe.skipIf(!REDIS)('requests that end in every way', { timeout: 120_000 }, () => {
+  test('are each settled, and no place is left taken', async () => {
+    const { redis, gateways } = await world({
+      script: { ...answer(7, 2), steps: [{ waitMs: 15 }, ...answer(7, 2).steps] },
+      limits: [{ per: 'route', tokensPerDay: 1_000_000, concurrent: 30 }],
+    })
+    const [first, second] = gateways
+    const statuses: number[] = []
+    const ask = async (nth: number): Promise<void> => {
+      const gateway = nth % 2 === 0 ? first : second
+      // Some leave before Redis has answered, some while the engine works, some never.
+      const leave = AbortSignal.timeout(nth % 3 === 0 ? 60_000 : nth % 37)
+      const response = await fetch(`${gateway?.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: 'Bearer sk-ps-test-0123456789abcdef' },
+        body: chatBody(),
+        signal: leave,
+      })
+      await response.text()
+      statuses.push(response.status)
+    }
+    for (let wave = 0; wave < 6; wave += 1) {
+      const all = Array.from({ length: 50 }, (_, nth) => ask(wave * 50 + nth))
+      await Promise.allSettled(all)
+    }
+    // Of those that left there is a report where their body had arrived.
+    await until('the books to be closed', () =>
+      gateways.every((one) => one.handle.totalInFlight() === 0),
+    )
+    let open = 1
+    for (let tries = 0; open > 0 && tries < 200; tries += 1) {
+      open = (await countOf(redis, 'r', 'done')) + (await countOf(redis, 'p'))
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    expect(open).toBe(0)
+    expect(await countOf(redis, 'r')).toBeGreaterThan(50)
+    const answered = statuses.filter((status) => status === 200).length
+    const refused = statuses.filter((status) => status === 429).length
+    console.info(`${answered} answered, ${refused} refused, ${300 - answered - refused} left`)
+    expect(answered + refused).toBeLessThan(300)
+    expect(answered).toBeGreaterThan(50)
+  })
+})
+
 describe.skipIf(!REDIS)('a Redis that does not let us in', { timeout: 120_000 }, () => {
   test.each([
     ['a wrong password', 'not-this-one', /WRONGPASS|invalid.*password/],
