@@ -198,8 +198,8 @@ export class Occupancy {
     const every = Math.max(0, leases.length - GROWTH_EACH_TICK)
     if (nowMs - watched.growthAt < every) return
     watched.growthAt = nowMs
-    const known = watched.target.kvCapacityTokens != null && leases.length > 0
-    const to = known ? growthOf(leases.map((lease) => lease.answer())) : 0
+    const answers = leases.map((lease) => lease.answer())
+    const to = watched.target.kvCapacityTokens == null ? 0 : growthOf(answers)
     this.slots.set(this.#thread, slot, { cell: 'growthTokens', to: Math.ceil(to) })
   }
 
