@@ -52,6 +52,8 @@ export class StreamAnswer implements Answer {
   /** Takes over when the engine does not answer with events. */
   #whole: WholeAnswer | null = null
   #committed = false
+  /** An event has come, if not passed on: another replica's answer would not be the only one. */
+  #seen = false
   #done = false
   /** Of an answer that is whole: its books are closed. */
   #ending: Ending | null = null
@@ -110,6 +112,7 @@ export class StreamAnswer implements Answer {
         return
       }
       const kind = this.#watch.see(bytes, event)
+      if (kind !== 'error') this.#seen = true
       if (kind === 'error') {
         this.#relay(bytes, { end: event.start, all: true, nowMs })
         const { data } = fieldsOf(bytes, event)
@@ -167,23 +170,27 @@ export class StreamAnswer implements Answer {
    * client's part keeps its id, and the usage at the end is that of one answer.
    */
   resumed(body: Uint8Array): Uint8Array | null {
-    const told = this.#told
-    if (told === null) return null
-    const { events, said, plain, kind, identity } = told
-    const { usage } = this.#watch.ending()
-    const tokens = usage?.completionTokens ?? null
-    let next: Continued | null = { body, white: '' }
-    if (said) next = plain ? continuedBody(body, { kind, text: told.text, tokens }) : null
-    if (next === null) return null
-    if (events > 0 && identity !== null) {
-      const { produced } = this.#line.ticket
-      const before = { identity, white: next.white, tokens: said ? (tokens ?? produced) : 0, usage }
-      this.#splice = new StreamSplice(before)
-    }
+    const rest = this.#seen ? this.#rest(body) : body
+    if (rest === null) return null
     this.#scanner = new SseScanner(EVENT_BYTES_MAX)
     this.#whole = null
     this.#givenUp = null
     this.#mark = this.#line.ticket.produced
+    return rest
+  }
+
+  #rest(body: Uint8Array): Uint8Array | null {
+    const told = this.#told
+    if (told === null || !told.plain || told.identity === null) return null
+    const { said, kind, identity } = told
+    const { usage } = this.#watch.ending()
+    const tokens = usage?.completionTokens ?? null
+    const all: Continued = { body, white: '' }
+    const next = said ? continuedBody(body, { kind, text: told.text, tokens }) : all
+    if (next === null) return null
+    const { produced } = this.#line.ticket
+    const before = { identity, white: next.white, tokens: said ? (tokens ?? produced) : 0, usage }
+    this.#splice = new StreamSplice(before)
     return next.body
   }
 
@@ -233,7 +240,7 @@ export class StreamAnswer implements Answer {
     this.#mark = null
     this.#send(out, nowMs)
     const told = this.#told
-    if (told !== null && (!told.said || told.plain) && this.#line.mayKeep(told.size)) return
+    if (told?.plain === true && this.#line.mayKeep(told.size)) return
     this.#told = null
     this.#line.letGo()
   }

@@ -1,6 +1,6 @@
 /** A stream that one replica leaves unfinished and another goes on with. */
 import { afterEach, describe, expect, test } from 'vitest'
-import { type Engine, startEngine } from '../support/engine.ts'
+import { chunk, DONE, type Engine, type Script, SSE, startEngine } from '../support/engine.ts'
 import {
   chatBody,
   closeAll,
@@ -170,4 +170,80 @@ test('stop strings that cannot have begun are no obstacle', async () => {
   const { url } = await world({ how: 'reset', words: 4 })
   const answer = heard(await (await post(url, chatBody({ stream: true, stop: ['###'] }))).text())
   expect(answer).toMatchObject({ text: TEXT, errors: [], done: true })
+})
+
+describe('nothing but comments was said', () => {
+  const silentThen = async (script: Script, path: string, body: object) => {
+    let asked = 0
+    const engines: Engine[] = []
+    for (const _ of [0, 1]) {
+      engines.push(
+        closeLater(
+          await startEngine(() => {
+            asked += 1
+            return asked === 1
+              ? { headers: SSE, headFirst: true, steps: [{ waitMs: 900 }, { reset: true }] }
+              : script
+          }),
+        ),
+      )
+    }
+    const targets = engines.map(({ url }, slot) => targetOf(url, { id: `r${slot}`, slot }))
+    const gateway = await startTestGateway(snapshotOf([routeOf(targets)], { keepAliveMs: 200 }))
+    closeLater(gateway.handle)
+    const response = await fetch(`${gateway.url}${path}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${KEY}` },
+      body: JSON.stringify({ model: 'qwq-32b', stream: true, ...body }),
+    })
+    expect(response.status).toBe(200)
+    const text = await response.text()
+    expect(engines.map(({ seen }) => seen.length)).toEqual([1, 1])
+    const [first, second] = engines.map(({ seen }) => seen[0]?.body.toString())
+    expect(second).toBe(first)
+    return text
+  }
+  const messages = [{ role: 'user', content: 'hi' }]
+
+  test('a chat begins anew elsewhere, with tools and all', async () => {
+    const whole = chunk('a') + chunk('b', 'stop') + DONE
+    const more = { messages, tools: [{ type: 'function', function: { name: 'f' } }], n: 2 }
+    const text = await silentThen(
+      { headers: SSE, steps: [{ send: whole }] },
+      '/v1/chat/completions',
+      { ...more, stream_options: { include_usage: true, continuous_usage_stats: true } },
+    )
+    expect(text).toMatch(/^(: keep-alive\n\n)+: penstock-continued 0\n\ndata: /)
+    expect(text.slice(-whole.length)).toBe(whole)
+  })
+
+  test('so does a message of the other API', async () => {
+    const whole =
+      'event: message_start\ndata: {"type":"message_start","message":{"id":"m","usage":{}}}\n\n' +
+      'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},' +
+      '"usage":{"output_tokens":1}}\n\n' +
+      'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    const text = await silentThen({ headers: SSE, steps: [{ send: whole }] }, '/v1/messages', {
+      messages,
+      max_tokens: 5,
+    })
+    expect(text).toContain(': penstock-continued 0\n\n')
+    expect(text.slice(-whole.length)).toBe(whole)
+    expect(text).not.toContain('event: error')
+  })
+})
+
+test('an answer that had ended is not begun anew', async () => {
+  const opening = chunk('').replace('"content"', '"role":"assistant","content"')
+  const engines: Engine[] = []
+  for (const _ of [0, 1]) {
+    const steps = [{ send: opening + chunk('', 'stop') }, { waitMs: 50 }, { reset: true as const }]
+    engines.push(closeLater(await startEngine(() => ({ headers: SSE, steps }))))
+  }
+  const targets = engines.map(({ url }, slot) => targetOf(url, { id: `r${slot}`, slot }))
+  const gateway = await startTestGateway(snapshotOf([routeOf(targets)]))
+  closeLater(gateway.handle)
+  const answer = heard(await (await post(gateway.url, STREAM)).text())
+  expect(answer).toMatchObject({ errors: ['stream_interrupted'], done: false, continued: [] })
+  expect(engines.reduce((sum, { seen }) => sum + seen.length, 0)).toBe(1)
 })
