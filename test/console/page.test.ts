@@ -257,6 +257,18 @@ describe.skipIf(!hasChromium())('the page', () => {
     await page.locator('header').getByText('Rehearsal').waitFor()
   })
 
+  test('manifests that are broken, or wait for an apply, are said at the top', async () => {
+    const config = { broken: true, reloads: 0, failures: 1, reloadedAtMs: null }
+    await open()
+    change({ config: { ...config, problem: 'gateway.yaml:5:5: routes[0].limitz: no such key' } })
+    await page.getByText('Manifests are broken').waitFor()
+    await page.getByText('gateway.yaml:5:5').waitFor()
+    change({ config: { ...config, broken: false, problem: 'qwq-32b changed' } })
+    await page.getByText('Manifests wait').waitFor()
+    change({ config: { ...config, broken: false, problem: null } })
+    await page.getByText('Manifests wait').waitFor({ state: 'detached' })
+  })
+
   test('the lines to copy carry the real endpoint and model, and are what is copied', async () => {
     await context.grantPermissions(['clipboard-read', 'clipboard-write'])
     const limits = { overflows: 0, redis: null }

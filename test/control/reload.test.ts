@@ -6,6 +6,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -116,6 +117,31 @@ describe('a changed Gateway', () => {
       await until(`limit ${amount}`, () => tokens() === amount)
     }
     expect(readdirSync(directory).sort()).toEqual(['gateway.yaml', 'qwq-32b.yaml'])
+  })
+
+  test('where nothing tells of changes, a look every half second does', async () => {
+    const { directory, apply, start, tokens } = await world()
+    // As Kubernetes mounts a ConfigMap: the files are links through a link that is swapped; the
+    // change happens in another directory than the one that is watched.
+    const data = join(directory, '..', 'data')
+    for (const [name, amount] of [
+      ['one', 100],
+      ['two', 222],
+    ] as const) {
+      mkdirSync(join(data, name), { recursive: true })
+      writeFileSync(join(data, name, 'gateway.yaml'), gatewayOf(amount))
+    }
+    symlinkSync('one', join(data, 'now'))
+    unlinkSync(join(directory, 'gateway.yaml'))
+    symlinkSync(join(data, 'now', 'gateway.yaml'), join(directory, 'gateway.yaml'))
+    await apply()
+    start()
+    await aWhile()
+    const sinceMs = performance.now()
+    symlinkSync('two', join(data, 'next'))
+    renameSync(join(data, 'next'), join(data, 'now'))
+    await until('the new limit', () => tokens() === 222)
+    console.log(`a swapped link is in use after ${Math.round(performance.now() - sinceMs)} ms`)
   })
 
   test('a file that is still being written is waited for', async () => {
