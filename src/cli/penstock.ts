@@ -118,6 +118,8 @@ const assemble = async (
     onRestart: telemetry.threadRestarted,
   })
   closers.push(() => gateway.close())
+  const pressure = () => pressureNow({ fleet, wanted, gateway })
+  spillovers.watch((deployment, nowMs) => pressure().model(deployment, nowMs))
   const gatewayUrl = `http://${shownHost(settings.gatewayHost)}:${gateway.port}/v1`
   const view = (): FleetView => viewNow({ fleet, nodes, wanted, gateway, gatewayUrl, rehearse })
   telemetry.watch(view, (slot) => gateway.inFlight(slot))
@@ -298,6 +300,9 @@ const snapshotNow = (ask: {
   })
 }
 
+const pressureNow = ({ fleet, wanted, gateway }: Pick<Core, 'fleet' | 'wanted' | 'gateway'>) =>
+  new Pressure({ fleet, queues: gateway, deployments: wanted.desired.deployments })
+
 const viewNow = (ask: {
   readonly fleet: Fleet
   readonly nodes: Nodes
@@ -320,7 +325,7 @@ const viewNow = (ask: {
     },
     inFlight: (slot) => gateway.inFlight(slot),
     breaker: (slot) => gateway.breaker(slot),
-    pressure: new Pressure({ fleet, queues: gateway, deployments: wanted.desired.deployments }),
+    pressure: pressureNow({ fleet, wanted, gateway }),
     version: VERSION,
     rehearsal: rehearse || nodes.specs().some(({ rehearse: played }) => played),
     rehearsalSpeed: wanted.rehearsalSpeed,

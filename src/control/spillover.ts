@@ -13,6 +13,9 @@ type Kept = {
   readonly readAtMs: number
 }
 
+/** How full a model is, 1 is full; null: unknown. */
+export type PressureOf = (deployment: string, nowMs: number) => number | null
+
 const NONE: Kept = { state: CALM, ratio: null, readAtMs: -1 }
 
 export class Spillovers {
@@ -20,15 +23,24 @@ export class Spillovers {
   /** By deployment; bounded by the manifests, see `keep`. */
   readonly #kept = new Map<string, Kept>()
 
+  #pressure: PressureOf | null = null
+
   constructor(fleet: Fleet) {
     this.#fleet = fleet
+  }
+
+  /** From now on the gateway's own queues count: they keep the engines' short. */
+  watch(pressure: PressureOf): void {
+    this.#pressure = pressure
   }
 
   /** The state as of now, and how full the model is (null: unknown). */
   of(deployment: string, nowMs: number): { readonly state: SpillState; ratio: number | null } {
     const before = this.#kept.get(deployment) ?? NONE
     const { loads, readAtMs } = this.#loads(deployment, nowMs)
-    const ratio = saturation(loads)
+    const engines = saturation(loads)
+    // Where engines cannot be seen, nobody is moved, whatever waits.
+    const ratio = engines === null ? null : (this.#pressure?.(deployment, nowMs) ?? engines)
     if (ratio !== null && readAtMs === before.readAtMs) return before
     const kept = { state: nextSpill(before.state, ratio, nowMs), ratio, readAtMs }
     this.#kept.set(deployment, kept)

@@ -114,7 +114,9 @@ export const fullness = (
   const { requestsWaiting: waiting, kvCacheUsageRatio: ratio, kvCapacityTokens } = signals
   if (waiting === null || ratio === null) return running
   const unseen = kvCapacityTokens == null ? 0 : kvShare(sent, kvCapacityTokens)
-  return Math.max(running, waiting / WAITING_MAX, (ratio + unseen) / ceiling.kvRatio)
+  // As many as may wait are no sign of anything; one more came from elsewhere.
+  const queued = waiting / (WAITING_MAX + 1)
+  return Math.max(running, queued, (ratio + unseen) / ceiling.kvRatio)
 }
 
 /**
