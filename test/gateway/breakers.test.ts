@@ -1,6 +1,7 @@
 /** Replicas that fail are left alone for a while. */
 import { afterEach, describe, expect, test } from 'vitest'
 import type { RoutePolicy } from '../../src/core/snapshot.ts'
+import { Breakers } from '../../src/gateway/breakers.ts'
 import { completion, JSON_TYPE, type Script, startEngine } from '../support/engine.ts'
 import {
   chatBody,
@@ -97,5 +98,57 @@ describe('a breaker', () => {
     expect(gateway.handle.breaker(0)).toBe('open')
     gateway.handle.publish(at(2))
     expect(gateway.handle.breaker(0)).toBe('closed')
+  })
+})
+
+describe('the shared cells', () => {
+  const targets = [0, 1, 2].map((slot) => targetOf('http://x', { id: `r${slot}`, slot }))
+  const clock = { nowMs: 5_000 }
+  const threads = () => {
+    const first = new Breakers(() => clock.nowMs)
+    return [first, new Breakers(() => clock.nowMs, first.buffer)] as const
+  }
+  const trip = (breakers: Breakers, slot: number): void => {
+    for (let turn = 0; turn < 5; turn += 1) breakers.failed(slot)
+  }
+  const idsOf = (breakers: Breakers): readonly string[] =>
+    breakers.usable(targets).map(({ id }) => id)
+
+  test('what one thread learns, all know; one of them probes', () => {
+    const [one, other] = threads()
+    trip(one, 1)
+    expect(other.phase(1)).toBe('open')
+    expect(idsOf(other)).toEqual(['r0', 'r2'])
+    expect(other.enter(1)).toBe(false)
+    clock.nowMs += 1_300
+    expect(idsOf(other)).toEqual(['r0', 'r1', 'r2'])
+    expect([other.enter(1), one.enter(1)]).toEqual(['probe', false])
+    expect(idsOf(one)).toEqual(['r0', 'r2'])
+    other.abandoned(1)
+    expect([one.enter(1), other.enter(1)]).toEqual(['probe', false])
+    one.succeeded(1)
+    expect([one.enter(1), other.enter(1)]).toEqual(['free', 'free'])
+  })
+
+  test('all open: the one that is due first is asked', () => {
+    const [one, other] = threads()
+    // Far enough apart for their jitter, and before the first is due.
+    trip(one, 2)
+    clock.nowMs += 450
+    trip(one, 0)
+    trip(one, 1)
+    expect(idsOf(other)).toEqual(['r2'])
+  })
+
+  test('a probe that fails stays alone for twice as long', () => {
+    const [one] = threads()
+    trip(one, 0)
+    clock.nowMs += 1_300
+    expect(one.enter(0)).toBe('probe')
+    one.failed(0)
+    clock.nowMs += 1_500
+    expect(one.enter(0)).toBe(false)
+    clock.nowMs += 1_000
+    expect(one.enter(0)).toBe('probe')
   })
 })
