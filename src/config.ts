@@ -33,7 +33,8 @@ const defaultThreads = (): number => Math.min(MAX_THREADS, Math.max(1, available
 
 const isRedisUrl = (text: string): boolean => {
   const url = URL.parse(text)
-  return url !== null && /^rediss?:$/.test(url.protocol) && url.hostname !== ''
+  if (url === null || !/^rediss?:$/.test(url.protocol) || url.hostname === '') return false
+  return /^(\/\d{0,4})?$/.test(url.pathname) && url.search === '' && url.hash === ''
 }
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const

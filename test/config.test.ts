@@ -113,7 +113,13 @@ test('a Redis is named by a URL, and what is wrong with it is said without its p
   for (const url of good) {
     expect(loadSettings({ PENSTOCK_REDIS: url }, {})).toMatchObject({ settings: { redis: url } })
   }
-  for (const url of ['http://:secret@10.0.0.5', '10.0.0.5:6379', 'redis://', ':secret@x']) {
+  for (const url of [
+    'http://:secret@10.0.0.5',
+    '10.0.0.5:6379',
+    'redis://',
+    'redis://x/db',
+    ':secret@x',
+  ]) {
     expect(problems({ PENSTOCK_REDIS: url })).toEqual([
       'PENSTOCK_REDIS: expected a URL such as redis://10.0.0.5:6379',
     ])

@@ -3,11 +3,13 @@
  * goes wrong with one (refused, silent for 50 ms, read-only, function lost) takes it away at once:
  * one late answer must not make every request late. It comes back by itself, function and all.
  */
+import { isIP } from 'node:net'
 import { Redis } from 'ioredis'
 import { functionName, librarySource, type RedisStep } from './redis-function.ts'
 
 /** A healthy Redis answers in well under a millisecond. */
 const CALL_TIMEOUT_MS = 50
+const DEFAULT_PORT = 6379
 const CONNECT_TIMEOUT_MS = 2_000
 /** While it is away it is asked this often; loading the function may take longer than a call. */
 const PROBE_EVERY_MS = 200
@@ -60,9 +62,8 @@ export class RedisLink {
 
   constructor(setup: LinkSetup) {
     this.#setup = setup
-    const { url, password } = setup.address
-    this.#redis = new Redis(url, {
-      ...(password === null ? {} : { password }),
+    this.#redis = new Redis({
+      ...placeOf(setup.address),
       connectionName: 'penstock-limits',
       connectTimeout: CONNECT_TIMEOUT_MS,
       enableOfflineQueue: false,
@@ -156,6 +157,21 @@ export class RedisLink {
   #tell(problem: string | null): void {
     this.#told = problem
     this.#setup.onChange(problem)
+  }
+}
+
+/** A URL has a user, a password, a database or none of them; the password's own file wins. */
+const placeOf = ({ url, password }: RedisAddress) => {
+  const parts = new URL(url)
+  const host = parts.hostname.replace(/^\[|\]$/g, '')
+  const secret = password ?? decodeURIComponent(parts.password)
+  return {
+    host,
+    port: Number(parts.port || DEFAULT_PORT),
+    db: Number(parts.pathname.slice(1) || 0),
+    ...(parts.username === '' ? {} : { username: decodeURIComponent(parts.username) }),
+    ...(secret === '' ? {} : { password: secret }),
+    ...(parts.protocol === 'rediss:' ? { tls: { servername: isIP(host) === 0 ? host : '' } } : {}),
   }
 }
 
