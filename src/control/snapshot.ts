@@ -18,6 +18,7 @@ import type {
   Target,
 } from '../core/snapshot.ts'
 import { STAND_IN_MAX_RATIO } from '../core/spillover.ts'
+import { taskOf } from '../core/task.ts'
 import type { Fleet, ReplicaRecord } from '../fleet.ts'
 import type { Backends } from './backends.ts'
 import type { Spillovers } from './spillover.ts'
@@ -71,16 +72,18 @@ const gatewayRoute = (ask: SnapshotAsk, route: Route): GatewayRoute | null => {
 
 type Answers = Pick<
   GatewayRoute,
-  'deployment' | 'engine' | 'servedModel' | 'models' | 'context' | 'targets' | 'why'
+  'deployment' | 'engine' | 'task' | 'servedModel' | 'models' | 'context' | 'targets' | 'why'
 >
 
 const deploymentOf = (ask: SnapshotAsk, { to }: Route): Answers | null => {
   const deployment = ask.deployments.find(({ name }) => name === to)
   if (deployment === undefined) return null
   const records = [...ask.fleet.replicas.values()].filter((r) => r.deployment === to)
+  const task = taskOf(deployment.engine, deployment.extraArguments)
   return {
     deployment: deployment.name,
     engine: deployment.engine,
+    ...(task === undefined ? {} : { task }),
     servedModel: deployment.name,
     context: deployment.context,
     targets: records.flatMap((record) => target(ask, record)),

@@ -75,6 +75,8 @@ export type GatewayRoute = {
   readonly model: string
   readonly deployment: string
   readonly engine: string
+  /** The kind of its model, where the command line says it; absent: the engine knows. */
+  readonly task?: 'pool'
   /** The engine's `--served-model-name`: the body's `model` is spliced when it differs. */
   readonly servedModel: string
   /** Present: a backend answers, which knows these models of ours by other names. */

@@ -21,8 +21,10 @@ export const offered = (route: GatewayRoute, protocol: Protocol, model: string):
 export const noSuchPath = (protocol: Protocol, model: string, engine: string): PenstockError =>
   new PenstockError('not_found', notOffered(protocol, model, engine), { param: 'model' })
 
-const has = ({ engine }: GatewayRoute, protocol: Protocol): boolean =>
-  enginePath(protocol, engine) !== null
+const has = ({ engine, task }: GatewayRoute, protocol: Protocol): boolean =>
+  enginePath(protocol, engine) !== null &&
+  // SGLang would call it a failure of its own (500: 'text'), and ours to be counted as one.
+  (task === undefined || protocol.task === 'any' || protocol.task === task)
 
 /** How a FastAPI application says that it has no such path; models differ in what they have. */
 export const isBareNotFound = (status: number, text: string): boolean =>
