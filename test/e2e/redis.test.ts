@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
-import { newPlace, penstock, until, verb } from '../support/penstock.ts'
+import { Authority } from '../support/certificates.ts'
+import { freePort, newPlace, penstock, until, verb } from '../support/penstock.ts'
 import { PASSWORD, REDIS, startRedis } from '../support/redis.ts'
 
 const ends: (() => Promise<void>)[] = []
@@ -45,6 +46,35 @@ describe.skipIf(!REDIS)('penstock serve with a Redis', { timeout: 120_000 }, () 
     await redis.start()
     await shows('penstock_redis_up 1')
     expect(serve.output()).not.toContain(PASSWORD)
+  })
+
+  test('it may speak TLS and know Penstock by a user of its own', async () => {
+    const first = await newPlace({ PENSTOCK_THREADS: '1' })
+    const authority = new Authority(join(first.home, 'tls'))
+    const { ca, cert, key } = authority.sign('redis', ['IP:127.0.0.1'])
+    const tlsPort = await freePort()
+    const redis = await startRedis([
+      ...['--tls-port', String(tlsPort), '--tls-auth-clients', 'no'],
+      ...['--tls-cert-file', cert, '--tls-key-file', key, '--tls-ca-cert-file', ca],
+    ])
+    ends.push(() => redis.close())
+    await redis.say('ACL', 'SETUSER', 'penstock', 'on', '>its own', '~{penstock}*', '+@all')
+    const file = join(first.home, 'redis-password')
+    writeFileSync(file, 'its own')
+    const environment = {
+      ...first.environment,
+      PENSTOCK_REDIS: `rediss://penstock@127.0.0.1:${tlsPort}/0`,
+      PENSTOCK_REDIS_PASSWORD_FILE: file,
+      NODE_EXTRA_CA_CERTS: ca,
+    }
+    const place = { ...first, environment }
+    const serve = penstock(place, ['serve', '--rehearse'])
+    ends.push(async () => {
+      serve.signal('SIGKILL')
+      await serve.ended()
+      place.remove()
+    })
+    await serve.says(/limits: shared by Redis/)
   })
 
   test('what is wrong with the settings is said without the password', async () => {

@@ -25,7 +25,8 @@ export type TestRedis = {
   close(): Promise<void>
 }
 
-export const startRedis = async (): Promise<TestRedis> => {
+/** `more`: further words of its command line. */
+export const startRedis = async (more: readonly string[] = []): Promise<TestRedis> => {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'penstock-redis-'))
   let child: ChildProcess | null = null
@@ -33,7 +34,7 @@ export const startRedis = async (): Promise<TestRedis> => {
   const start = async (): Promise<void> => {
     const place = ['--bind', '127.0.0.1', '--port', String(port), '--dir', directory]
     const memory = ['--save', '', '--appendonly', 'no', '--requirepass', PASSWORD]
-    child = spawn('redis-server', [...place, ...memory], { stdio: 'ignore' })
+    child = spawn('redis-server', [...place, ...memory, ...more], { stdio: 'ignore' })
     for (let tries = 0; ; tries += 1) {
       const answer = await say('PING').catch(() => '')
       if (answer === '+PONG') return
