@@ -37,6 +37,8 @@ export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<F
   // Who wants no stand-in wants no other model for whatever reason.
   if (ticket.denies) return null
   for (let at = ticket.fallbacksTried; at < routes.length; at += 1) {
+    // The client may have left while a limit was asked.
+    if (ticket.finished) return null
     ticket.fallbacksTried = at + 1
     const route = routes[at]
     if (route === undefined || tokensAtMost(ticket) > route.context) continue
