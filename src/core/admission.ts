@@ -202,6 +202,8 @@ const FORGET = 0.99
 const SMOOTH = 0.2
 /** The share of an engine's greatest throughput at which it is called full. */
 const KNEE_RATIO = 0.8
+/** So few at once are never too many. */
+const KNEE_MIN = 16
 /** Fewer streams or tokens than these say nothing of an engine's pace. */
 const FIT_STREAMS_MIN = 2
 const FIT_TOKENS_MIN = 20
@@ -239,7 +241,7 @@ export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
 }
 
 const raised = (state: Learned, used: number): Ceiling => {
-  const knee = state.knee === 0 ? RUNNING_MAX : Math.max(RUNNING_MIN, state.knee)
+  const knee = state.knee === 0 ? RUNNING_MAX : state.knee
   // Raised only where it is felt, so that a quiet night does not end in a ceiling of thousands.
   const felt = used >= state.running * 0.85
   const running = felt ? Math.max(state.running + 1, state.running * GROW) : state.running
@@ -291,8 +293,11 @@ const kneeOf = ({ weight, x, y, xx, xy, yy }: Sums): number | null => {
   const slope = common / spread
   const base = (y - slope * x) / weight
   const explained = (common * common) / (spread * (weight * yy - y * y))
-  if (slope <= 0 || base <= 0 || !(explained >= FIT_EXPLAINED_MIN)) return null
-  return (KNEE_RATIO / (1 - KNEE_RATIO)) * (base / slope)
+  if (slope <= 0 || !(explained >= FIT_EXPLAINED_MIN)) return null
+  const knee = (KNEE_RATIO / (1 - KNEE_RATIO)) * (Math.max(0, base) / slope)
+  // A line says little far from where it was drawn.
+  const usual = x / weight
+  return Math.max(KNEE_MIN, Math.min(4 * usual, Math.max(usual / 2, knee)))
 }
 
 /** A knee that is not seen anew is tried a little further, or it would hold for ever. */

@@ -173,6 +173,16 @@ describe('the ceiling', () => {
     )
   })
 
+  test('falls where an engine makes no more tokens however many ask', () => {
+    let state = UNLEARNED
+    for (let second = 0; second < 300; second += 1) {
+      const streaming = Math.floor(state.running)
+      const outputTokens = 600 + (second % 7)
+      state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
+    }
+    expect(state.running).toBeLessThan(40)
+  })
+
   test('stays within its bounds, whatever is read', () => {
     const Number_ = fc.oneof(fc.nat({ max: 100_000 }), fc.constant(0))
     const AnyLesson = fc.record({
