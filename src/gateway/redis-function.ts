@@ -21,7 +21,7 @@ import { createHash } from 'node:crypto'
 /** A reservation whose gateway died is kept for this long; a longer request renews its own. */
 const RECORD_MS = 3_600_000
 /** How long a settlement may be repeated; redis-limits.ts gives up before. */
-export const DONE_MS = 120_000
+const DONE_MS = 120_000
 
 /** Gateways that come back within this belong to one outage. */
 const OWED_MS = 30_000
