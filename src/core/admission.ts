@@ -163,6 +163,8 @@ export type Learned = Ceiling & {
   readonly xx: number
   readonly xy: number
   readonly yy: number
+  /** Tokens a second that streams made at best of late. */
+  readonly best: number
   /** Requests at once that the fit allows; 0: not known. */
   readonly knee: number
   /** Engine time to first token, ms, and the prompt tokens that were read in it; 0: none yet. */
@@ -174,7 +176,7 @@ export type Learned = Ceiling & {
 
 export const UNLEARNED: Learned = {
   ...CEILING,
-  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0, knee: 0 },
+  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0, best: 0, knee: 0 },
   ...{ firstTokenMs: 0, firstTokenTokens: 0, firstTokenBestMs: 0 },
 }
 
@@ -202,6 +204,8 @@ const FORGET = 0.99
 const SMOOTH = 0.2
 /** The share of an engine's greatest throughput at which it is called full. */
 const KNEE_RATIO = 0.8
+/** Of the best throughput of late: below it, answers are held up by something. */
+const FLOW_RATIO = 0.7
 /** So few at once are never too many. */
 const KNEE_MIN = 16
 /** Fewer streams or tokens than these say nothing of an engine's pace. */
@@ -218,7 +222,9 @@ const LATE = 4
 
 /** The next ceiling, one step a second or so. Lowered by what hurts, raised while it is used. */
 export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
-  const state = { ...before, ...fitted(before, lesson), ...timed(before, lesson) }
+  const tokensPerSecond = (lesson.outputTokens / Math.max(1, lesson.elapsedMs)) * 1000
+  const best = Math.max(before.best * FORGET, tokensPerSecond)
+  const state = { ...before, best, ...fitted(before, lesson), ...timed(before, lesson) }
   const used = Math.min(state.running, Math.max(1, lesson.held, lesson.requestsRunning ?? 0))
   if ((lesson.preemptions ?? 0) > 0) {
     return {
@@ -237,14 +243,26 @@ export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
       prefillTokens: Math.max(PREFILL_TOKENS_MIN, state.prefillTokens / 2),
     }
   }
-  return { ...state, ...raised(state, used) }
+  return { ...state, ...raised(state, used, flows(state, lesson)) }
 }
 
-const raised = (state: Learned, used: number): Ceiling => {
+/**
+ * Engines that read prompts first (SGLang) make no tokens while new ones keep coming: a ceiling
+ * that rises then would keep them at it. It waits until answers flow as they did.
+ */
+const flows = ({ best }: Learned, lesson: Lesson): boolean => {
+  const { streaming, held, outputTokens, elapsedMs } = lesson
+  // Answers in one piece show no flow.
+  if (streaming < FIT_STREAMS_MIN || streaming < held / 2) return true
+  return outputTokens > 0 && (outputTokens / elapsedMs) * 1000 >= FLOW_RATIO * best
+}
+
+const raised = (state: Learned, used: number, flowing: boolean): Ceiling => {
   const knee = state.knee === 0 ? RUNNING_MAX : state.knee
   // Raised only where it is felt, so that a quiet night does not end in a ceiling of thousands.
   const felt = used >= state.running * 0.85
-  const running = felt ? Math.max(state.running + 1, state.running * GROW) : state.running
+  const running =
+    felt && flowing ? Math.max(state.running + 1, state.running * GROW) : state.running
   return {
     running: Math.min(RUNNING_MAX, Math.max(RUNNING_MIN, Math.min(running, knee))),
     kvRatio: Math.min(KV_RATIO, state.kvRatio + 0.005),

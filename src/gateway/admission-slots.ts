@@ -52,6 +52,7 @@ const LEARNED = [
   'xx',
   'xy',
   'yy',
+  'best',
   'knee',
   'firstTokenMs',
   'firstTokenTokens',

@@ -173,6 +173,18 @@ describe('the ceiling', () => {
     )
   })
 
+  test('waits while an engine reads prompts and makes no tokens', () => {
+    const reading = { ...QUIET, held: 64, streaming: 60 }
+    let state = nextCeiling(UNLEARNED, { ...reading, outputTokens: 900 })
+    const { running } = state
+    for (let second = 0; second < 20; second += 1) {
+      state = nextCeiling(state, { ...reading, held: running, outputTokens: second % 3 })
+    }
+    expect(state.running).toBe(running)
+    state = nextCeiling(state, { ...reading, held: running, outputTokens: 900 })
+    expect(state.running).toBeGreaterThan(running)
+  })
+
   test('falls where an engine makes no more tokens however many ask', () => {
     let state = UNLEARNED
     for (let second = 0; second < 300; second += 1) {
