@@ -80,10 +80,32 @@ local function charge(key, rate, units, now)
   save_bucket(key, tat + weigh(rate, units), clear, now)
 end
 
+-- What was owed by Redis's own memory after an outage, what gateways say, and since when.
+local function load_book(book)
+  local base, sum, since = 0, 0, nil
+  local entries = redis.call('HGETALL', book)
+  for at = 1, #entries, 2 do
+    local value = tonumber(entries[at + 1])
+    if entries[at] == 'base' then base = value
+    elseif entries[at] == 'since' then since = value
+    else sum = sum + value end
+  end
+  return base, sum, since
+end
+
 local function refund(key, rate, units, at, now)
   local tat, clear = load_bucket(key)
   if tat <= now or at < clear then return end
-  save_bucket(key, tat - math.floor(units * rate.window / rate.amount), clear, now)
+  local weight = math.floor(units * rate.window / rate.amount)
+  local book = string.gsub(key, ':b:', ':o:', 1)
+  local base, sum, since = load_book(book)
+  if since and at <= since then
+    -- Charged before the outage: it was part of the memory that what gateways say stands above.
+    local left = math.max(0, base - weight)
+    redis.call('HSET', book, 'base', whole(left))
+    weight = math.max(base, sum) - math.max(left, sum)
+  end
+  save_bucket(key, tat - weight, clear, now)
 end
 
 -- ARGV from \`at\`: amount, window in microseconds, burst, units of each bucket.
@@ -204,13 +226,9 @@ local function owe(keys, args)
     local key, book = keys[i * 2 - 1], keys[i * 2]
     local tat, clear = load_bucket(key)
     redis.call('HSETNX', book, 'base', whole(math.max(0, tat - now)))
+    redis.call('HSETNX', book, 'since', whole(now))
     redis.call('PEXPIRE', book, ${OWED_MS})
-    local base, before = 0, 0
-    local entries = redis.call('HGETALL', book)
-    for at = 1, #entries, 2 do
-      if entries[at] == 'base' then base = tonumber(entries[at + 1])
-      else before = before + tonumber(entries[at + 1]) end
-    end
+    local base, before = load_book(book)
     local said = tonumber(redis.call('HGET', book, args[1]) or 0)
     local now_said = math.max(said, math.min(WEIGHT_MAX, tonumber(args[i + 1])))
     redis.call('HSET', book, args[1], whole(now_said))

@@ -133,6 +133,28 @@ describe.skipIf(!REDIS)('the function in Redis', { timeout: 120_000 }, () => {
     expect(await owed()).toBe(150)
   })
 
+  test('a request of before the outage that is settled after it takes nothing off the rest', async () => {
+    const [keys, rate] = [
+      ['{t}:b:both', '{t}:o:both'],
+      [1, 1e6, 5000],
+    ]
+    const owed = async (): Promise<number> => {
+      const [tat] = String(await redis.get('{t}:b:both')).split(' ')
+      return Math.round((Number(tat) / 1000 - Date.now()) / 1000)
+    }
+    await step('take', ['{t}:r:given-up', '{t}:b:both'], [1, 9e4, 'm', ...rate, 100])
+    await step('owe', keys, ['a', 150e6])
+    expect(await owed()).toBe(150)
+    await step('bring', ['{t}:r:given-up', '{t}:b:both'], [1, 1, 'm', ...rate, 0])
+    expect(await owed()).toBe(150)
+    await step('owe', keys, ['b', 50e6])
+    expect(await owed()).toBe(200)
+    // One of after it is given back as ever.
+    await step('take', ['{t}:r:new', '{t}:b:both'], [1, 9e4, 'm', ...rate, 100])
+    await step('bring', ['{t}:r:new', '{t}:b:both'], [1, 1, 'm', ...rate, 40])
+    expect(await owed()).toBe(240)
+  })
+
   test('a refund does not reach what was charged after the bucket had been clear', async () => {
     const bucket = '{t}:b:clear'
     const rate = [1000, 1e6, 1000]
