@@ -163,7 +163,8 @@ export type Learned = Ceiling & {
   readonly xx: number
   readonly xy: number
   readonly yy: number
-  /** Tokens a second that streams made at best of late. */
+  /** Tokens a second that streams make, over some steps, and made at best of late. */
+  readonly flow: number
   readonly best: number
   /** Requests at once that the fit allows; 0: not known. */
   readonly knee: number
@@ -176,7 +177,7 @@ export type Learned = Ceiling & {
 
 export const UNLEARNED: Learned = {
   ...CEILING,
-  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0, best: 0, knee: 0 },
+  ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0, flow: 0, best: 0, knee: 0 },
   ...{ firstTokenMs: 0, firstTokenTokens: 0, firstTokenBestMs: 0 },
 }
 
@@ -223,8 +224,9 @@ const LATE = 4
 /** The next ceiling, one step a second or so. Lowered by what hurts, raised while it is used. */
 export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
   const tokensPerSecond = (lesson.outputTokens / Math.max(1, lesson.elapsedMs)) * 1000
-  const best = Math.max(before.best * FORGET, tokensPerSecond)
-  const state = { ...before, best, ...fitted(before, lesson), ...timed(before, lesson) }
+  const flow = before.flow + SMOOTH * (tokensPerSecond - before.flow)
+  const best = Math.max(before.best * FORGET, flow)
+  const state = { ...before, flow, best, ...fitted(before, lesson), ...timed(before, lesson) }
   const used = Math.min(state.running, Math.max(1, lesson.held, lesson.requestsRunning ?? 0))
   if ((lesson.preemptions ?? 0) > 0) {
     return {
@@ -250,11 +252,11 @@ export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
  * Engines that read prompts first (SGLang) make no tokens while new ones keep coming: a ceiling
  * that rises then would keep them at it. It waits until answers flow as they did.
  */
-const flows = ({ best }: Learned, lesson: Lesson): boolean => {
-  const { streaming, held, outputTokens, elapsedMs } = lesson
+const flows = ({ flow, best }: Learned, lesson: Lesson): boolean => {
+  const { streaming, held } = lesson
   // Answers in one piece show no flow.
   if (streaming < FIT_STREAMS_MIN || streaming < held / 2) return true
-  return outputTokens > 0 && (outputTokens / elapsedMs) * 1000 >= FLOW_RATIO * best
+  return flow > 0 && flow >= FLOW_RATIO * best
 }
 
 const raised = (state: Learned, used: number, flowing: boolean): Ceiling => {

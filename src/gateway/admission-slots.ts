@@ -52,6 +52,7 @@ const LEARNED = [
   'xx',
   'xy',
   'yy',
+  'flow',
   'best',
   'knee',
   'firstTokenMs',

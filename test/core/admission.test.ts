@@ -5,6 +5,7 @@ import {
   type Answer,
   CEILING,
   growthOf,
+  type Learned,
   type Lesson,
   nextCeiling,
   predictFirstTokenMs,
@@ -174,15 +175,21 @@ describe('the ceiling', () => {
   })
 
   test('waits while an engine reads prompts and makes no tokens', () => {
-    const reading = { ...QUIET, held: 64, streaming: 60 }
-    let state = nextCeiling(UNLEARNED, { ...reading, outputTokens: 900 })
-    const { running } = state
-    for (let second = 0; second < 20; second += 1) {
-      state = nextCeiling(state, { ...reading, held: running, outputTokens: second % 3 })
+    const later = (from: Learned, seconds: number, each: number): Learned => {
+      let state = from
+      for (let second = 0; second < seconds; second += 1) {
+        const held = state.running
+        const streaming = Math.floor(held * 0.95)
+        const outputTokens = each * streaming
+        state = nextCeiling(state, { ...QUIET, held, streaming, outputTokens })
+      }
+      return state
     }
-    expect(state.running).toBe(running)
-    state = nextCeiling(state, { ...reading, held: running, outputTokens: 900 })
-    expect(state.running).toBeGreaterThan(running)
+    const flowing = later(UNLEARNED, 10, 15)
+    expect(flowing.running).toBeGreaterThan(64)
+    const stalled = later(flowing, 5, 0)
+    expect(later(stalled, 20, 0).running).toBe(stalled.running)
+    expect(later(stalled, 20, 15).running).toBeGreaterThan(stalled.running)
   })
 
   test('falls where an engine makes no more tokens however many ask', () => {
