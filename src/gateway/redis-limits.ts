@@ -29,6 +29,8 @@ const UNSETTLED_MS = 60_000
 /** What Redis answers of a reservation that it does not know. */
 const FORGOTTEN = -1
 const CATCH_UP_EVERY_MS = 2_000
+/** After an outage every gateway goes on alone until the others, too, have said what they used. */
+const RETURN_MS = 1_500
 const OWE_BATCH = 500
 /** How long a gateway's start waits for Redis. */
 const OPENING_MS = 1_000
@@ -58,6 +60,10 @@ export class SharedLimits implements Limiter, Books {
   readonly #known = new WeakMap<GatewayLimit, { gateways: number; share: GatewayLimit }>()
   #unsettled: Waiting[] = []
   #ids = 0
+  #sharing = false
+  /** Requests were decided here since Redis last was asked. */
+  #alone = false
+  #returning: NodeJS.Timeout | undefined
   #caughtUpAtMs = Number.NEGATIVE_INFINITY
   #opened = (): void => undefined
   readonly #opening = new Promise<void>((resolve) => {
@@ -86,6 +92,7 @@ export class SharedLimits implements Limiter, Books {
 
   close(): void {
     clearInterval(this.#renewing)
+    clearTimeout(this.#returning)
     this.#link.close()
   }
 
@@ -95,7 +102,7 @@ export class SharedLimits implements Limiter, Books {
     amounts: Amounts,
   ): Reservation | Promise<Reservation> {
     const ask = { limits, subject, amounts }
-    return this.#link.up ? this.#ask(ask) : this.#byShare(ask)
+    return this.#sharing ? this.#ask(ask) : this.#byShare(ask)
   }
 
   /** A top-up, or the end. What Redis does not take now it gets when it is back. */
@@ -143,6 +150,7 @@ export class SharedLimits implements Limiter, Books {
   #byShare({ limits, subject, amounts }: Ask): Reservation {
     const { local, state } = this.#setup
     state.decidedLocally()
+    this.#alone = true
     const shares = this.#shares(limits)
     local.forgive(shares, subject)
     return local.reserve(shares, subject, amounts)
@@ -168,16 +176,29 @@ export class SharedLimits implements Limiter, Books {
 
   #changed(problem: string | null): void {
     const { state, thread, log } = this.#setup
-    state.set(thread, problem === null)
+    clearTimeout(this.#returning)
     if (problem !== null) {
+      this.#sharing = false
+      state.set(thread, false)
       log(
         `limits: Redis is away (${problem}): this gateway takes 1/${state.gateways} of each limit`,
       )
       return
     }
+    this.#catchUp()
+    if (this.#alone) this.#returning = setTimeout(() => this.#share(), RETURN_MS)
+    else this.#share()
+  }
+
+  /** From now on Redis decides, and knows what we used until now. */
+  #share(): void {
+    const { state, thread, log } = this.#setup
+    if (this.#alone) this.#owe()
+    this.#alone = false
+    this.#sharing = true
+    state.set(thread, true)
     log(`limits: shared by Redis with ${state.gateways - 1} other gateway(s)`)
     this.#opened()
-    this.#catchUp()
   }
 
   /**
@@ -189,6 +210,12 @@ export class SharedLimits implements Limiter, Books {
     for (const waiting of this.#unsettled.splice(0)) {
       if (this.#caughtUpAtMs - waiting.sinceMs < UNSETTLED_MS) this.#send(waiting)
     }
+    this.#owe()
+    for (const reservation of this.#live) this.tell(reservation.restored(), false)
+    this.#renew()
+  }
+
+  #owe(): void {
     const { local, state, gateway } = this.#setup
     const debts = local.debts()
     for (let at = 0; at < debts.length; at += OWE_BATCH) {
@@ -198,8 +225,6 @@ export class SharedLimits implements Limiter, Books {
       const owed = some.map(({ owedNs }) => Math.floor(Number(owedNs) / 1000 / state.gateways))
       this.tell({ step: 'owe', keys, values: [gateway, ...owed] }, false)
     }
-    for (const reservation of this.#live) this.tell(reservation.restored(), false)
-    this.#renew()
   }
 
   #wait(waiting: Waiting): void {
