@@ -163,7 +163,7 @@ export type Learned = Ceiling & {
   readonly xx: number
   readonly xy: number
   readonly yy: number
-  /** Tokens a second that streams make, over some steps, and made at best of late. */
+  /** Tokens a second that streams made after their first, in the last step and at best of late. */
   readonly flow: number
   readonly best: number
   /** Requests at once that the fit allows; 0: not known. */
@@ -223,8 +223,8 @@ const LATE = 4
 
 /** The next ceiling, one step a second or so. Lowered by what hurts, raised while it is used. */
 export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
-  const tokensPerSecond = (lesson.outputTokens / Math.max(1, lesson.elapsedMs)) * 1000
-  const flow = before.flow + SMOOTH * (tokensPerSecond - before.flow)
+  const later = Math.max(0, lesson.outputTokens - lesson.firstTokens)
+  const flow = (later / Math.max(1, lesson.elapsedMs)) * 1000
   const best = Math.max(before.best * FORGET, flow)
   const state = { ...before, flow, best, ...fitted(before, lesson), ...timed(before, lesson) }
   const used = Math.min(state.running, Math.max(1, lesson.held, lesson.requestsRunning ?? 0))
@@ -245,18 +245,18 @@ export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
       prefillTokens: Math.max(PREFILL_TOKENS_MIN, state.prefillTokens / 2),
     }
   }
-  return { ...state, ...raised(state, used, flows(state, lesson)) }
+  return { ...state, ...raised(state, used, flows(before, state, lesson)) }
 }
 
 /**
  * Engines that read prompts first (SGLang) make no tokens while new ones keep coming: a ceiling
- * that rises then would keep them at it. It waits until answers flow as they did.
+ * that rises then would keep them at it. It waits until answers have flowed for two steps.
  */
-const flows = ({ flow, best }: Learned, lesson: Lesson): boolean => {
+const flows = (before: Learned, { flow, best }: Learned, lesson: Lesson): boolean => {
   const { streaming, held } = lesson
   // Answers in one piece show no flow.
   if (streaming < FIT_STREAMS_MIN || streaming < held / 2) return true
-  return flow > 0 && flow >= FLOW_RATIO * best
+  return flow > 0 && Math.min(before.flow, flow) >= FLOW_RATIO * best
 }
 
 const raised = (state: Learned, used: number, flowing: boolean): Ceiling => {
