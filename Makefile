@@ -47,6 +47,10 @@ test: check $(WEB) ## All tests; a missing real part is skipped loudly, under CI
 bench: $(READY) ## Measure the gateway against a baseline in the same run
 	@$(NODE) test/bench/gateway.ts $(ARGS)
 
+.PHONY: bench-policy
+bench-policy: $(READY) ## Limits, overload, fairness, callers who leave, on rehearsed engines; 40 minutes
+	@$(NODE) test/bench/policy.ts $(ARGS)
+
 .PHONY: bench-simulator
 bench-simulator: $(READY) ## Measure one simulator process: 10,000 streams, 50,000 tokens/s, one core
 	@ulimit -n $$(ulimit -H -n) && $(NODE) test/bench/simulator.ts $(ARGS)
