@@ -207,8 +207,8 @@ const SMOOTH = 0.2
 const KNEE_RATIO = 0.8
 /** Of the best throughput of late: below it, answers are held up by something. */
 const FLOW_RATIO = 0.7
-/** So few at once are never too many. */
-const KNEE_MIN = 16
+/** So few at once are never too many: there, prompts that are read blur the pace of answers. */
+const KNEE_MIN = 32
 /** Fewer streams or tokens than these say nothing of an engine's pace. */
 const FIT_STREAMS_MIN = 2
 const FIT_TOKENS_MIN = 20
