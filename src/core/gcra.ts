@@ -89,10 +89,12 @@ export const charge = ({ cell, rate, units }: Charge, now: bigint): void => {
 /** Gives back what was charged and not used. */
 export const refund = ({ cell, rate, units }: Charge): void => shift(cell, -weigh(rate, units))
 
-/** Forgives what is owed beyond one burst. */
-export const forgive = ({ cell, rate }: Omit<Charge, 'units'>, now: bigint): void => {
+/** Forgives what is owed beyond one burst. Whether anything was. */
+export const forgive = ({ cell, rate }: Omit<Charge, 'units'>, now: bigint): boolean => {
   const most = now + weigh(rate, rate.burst)
-  if (cell.load() > most) update(cell, (tat) => lesser(tat, most))
+  if (cell.load() <= most) return false
+  update(cell, (tat) => lesser(tat, most))
+  return true
 }
 
 /** Math.min is for numbers only. */

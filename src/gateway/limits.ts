@@ -125,7 +125,9 @@ export class Limits implements Limiter {
       if (limit.measure === 'concurrent') continue
       const slot = this.#slots.find(slotKey(limit.id, subject(limit.per)), now)
       this.#slots.noteCap(slot, weigh(rateOf(limit), limit.burst))
-      forgive({ cell: this.#slots.cell(slot), rate: rateOf(limit) }, now)
+      const forgiven = forgive({ cell: this.#slots.cell(slot), rate: rateOf(limit) }, now)
+      // What was reserved before, and perhaps forgiven, must not be given back as well.
+      if (forgiven) this.#slots.noteClear(slot, now)
     }
   }
 

@@ -1,14 +1,17 @@
 /**
  * One thread's line to Redis. It is up or away; calls are made only while it is up, and whatever
- * goes wrong with one (refused, silent for 50 ms, read-only, function lost) takes it away at once:
+ * goes wrong with one (refused, silent for 250 ms, read-only, function lost) takes it away at once:
  * one late answer must not make every request late. It comes back by itself, function and all.
  */
 import { isIP } from 'node:net'
 import { Redis } from 'ioredis'
 import { functionName, librarySource, type RedisStep } from './redis-function.ts'
 
-/** A healthy Redis answers in well under a millisecond. */
-const CALL_TIMEOUT_MS = 50
+/**
+ * A healthy Redis answers in well under a millisecond; a machine under full load stalls for tens of
+ * them, and an outage that is none costs more than one late answer.
+ */
+const CALL_TIMEOUT_MS = 250
 const DEFAULT_PORT = 6379
 const CONNECT_TIMEOUT_MS = 2_000
 /** While it is away it is asked this often; loading the function may take longer than a call. */

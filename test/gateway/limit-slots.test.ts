@@ -159,3 +159,21 @@ test.each([
 ])('%i ms as Go writes it: %s', (ms, text) => {
   expect(goDuration(ms)).toBe(text)
 })
+
+test('what was forgiven while a request ran is not given back when it ends', () => {
+  const { all, clock } = worldOf(2)
+  const [limits, other] = all
+  const stated = limitsFrom({ per: 'consumer', tokensPerMinute: 50 })
+  // Reserved for more than a burst, which an idle bucket allows; it is to use 50.
+  const running = attempt(limits, stated, { prompt: 20, completion: 280 })
+  if (running instanceof RateLimited) throw running
+  clock.now += SECOND / 1000n
+  other?.forgive(stated, () => 'alice')
+  running.settle({ prompt: 20, completion: 30 })
+  clock.now += SECOND
+  expect(attempt(limits, stated, { prompt: 20, completion: 30 })).toBeInstanceOf(RateLimited)
+  // It drains with time: never closed.
+  clock.now += 59n * SECOND
+  const later = attempt(limits, stated, { prompt: 20, completion: 30 })
+  expect(later).not.toBeInstanceOf(RateLimited)
+})

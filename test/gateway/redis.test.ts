@@ -362,7 +362,7 @@ describe.skipIf(!REDIS)('tokens let through by two gateways', { timeout: 300_000
     const late = decided.reduce((sum, one) => sum + one, 0)
     if (late > 0) console.info(`Redis was late on this machine: ${decided} decided by share`)
     // A request may overstep a bucket that is not empty by less than what it had reserved. Where
-    // this machine let Redis wait for 50 ms, an outage's half burst comes on top.
+    // this machine let Redis wait for 250 ms, an outage's half burst comes on top.
     const outage = late > 0 ? amount / 2 : 0
     expect(tokens).toBeLessThanOrEqual(amount + refill + prompt + completion + outage)
     expect(tokens).toBeGreaterThan(0)
