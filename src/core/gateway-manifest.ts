@@ -45,11 +45,7 @@ const Limit = z.strictObject({
 
 const Parameter = z.string().regex(/^[a-z_][a-z0-9_]{0,63}$/, 'expected a name such as max_tokens')
 
-const Ends = z
-  .strictObject({ min: z.number().optional(), max: z.number().optional() })
-  .refine(({ min, max }) => min === undefined || max === undefined || min <= max, {
-    message: 'min is larger than max',
-  })
+const Ends = z.strictObject({ min: z.number().optional(), max: z.number().optional() })
 
 /** What a body may say beside its messages. A consumer's rules count after its route's. */
 export const ParametersSchema = z.strictObject({

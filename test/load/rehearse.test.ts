@@ -39,7 +39,11 @@ beforeAll(async () => {
   engineUrl = `http://127.0.0.1:${port}`
   await until(isReady(engineUrl), 'the engine', () => engine.output)
   const route = routeOf([targetOf(engineUrl)])
-  const away = routeOf([], { model: 'deepseek-r1', why: 'nothing is deployed' })
+  const away = routeOf([], {
+    model: 'deepseek-r1',
+    deployment: 'deepseek-r1',
+    why: 'nothing is deployed',
+  })
   gateway = await startTestGateway(snapshotOf([route, away]))
   closeLater(gateway.handle)
 }, 60_000)
