@@ -206,7 +206,7 @@ const SMOOTH = 0.2
 /** The share of an engine's greatest throughput at which it is called full. */
 const KNEE_RATIO = 0.8
 /** Of the best throughput of late: below it, answers are held up by something. */
-const FLOW_RATIO = 0.7
+const FLOW_RATIO = 0.6
 /** So few at once are never too many: there, prompts that are read blur the pace of answers. */
 const KNEE_MIN = 32
 /** Fewer streams or tokens than these say nothing of an engine's pace. */
@@ -245,18 +245,18 @@ export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
       prefillTokens: Math.max(PREFILL_TOKENS_MIN, state.prefillTokens / 2),
     }
   }
-  return { ...state, ...raised(state, used, flows(before, state, lesson)) }
+  return { ...state, ...raised(state, used, flows(state, lesson)) }
 }
 
 /**
  * Engines that read prompts first (SGLang) make no tokens while new ones keep coming: a ceiling
- * that rises then would keep them at it. It waits until answers have flowed for two steps.
+ * that rises then would keep them at it. It waits until answers flow.
  */
-const flows = (before: Learned, { flow, best }: Learned, lesson: Lesson): boolean => {
+const flows = ({ flow, best }: Learned, lesson: Lesson): boolean => {
   const { streaming, held } = lesson
   // Answers in one piece show no flow.
   if (streaming < FIT_STREAMS_MIN || streaming < held / 2) return true
-  return flow > 0 && Math.min(before.flow, flow) >= FLOW_RATIO * best
+  return flow > 0 && flow >= FLOW_RATIO * best
 }
 
 const raised = (state: Learned, used: number, flowing: boolean): Ceiling => {

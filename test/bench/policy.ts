@@ -33,7 +33,7 @@ if (unknown.length > 0) {
 /** Twice as much as R1 can do is asked of it. */
 const OVER = 2
 /** Callers with which R1's KV cache is nearly full; more only wait. */
-const FULL_CALLERS = 200
+const FULL_CALLERS = 280
 
 /** One rehearsed QwQ; at real speed it takes about two minutes until it is ready. */
 const engineAt = async (speed: number, more: readonly string[] = []): Promise<string> => {

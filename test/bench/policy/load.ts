@@ -46,11 +46,15 @@ export const openLoad = async (load: OpenLoad): Promise<readonly Finished[]> => 
   return finished
 }
 
+export type ClosedLoad = Omit<OpenLoad, 'ratePerSecond'> & {
+  readonly callers: number
+  /** Simulated; callers begin one by one over it, or all their prompts would come at once. */
+  readonly rampSeconds: number
+}
+
 /** Requests after each other by each of `callers`, for `seconds` (simulated). */
-export const closedLoad = async (
-  load: Omit<OpenLoad, 'ratePerSecond'> & { readonly callers: number },
-): Promise<readonly Answered[]> => {
-  const { baseUrl, keys, model, seconds, lengths, seed, callers } = load
+export const closedLoad = async (load: ClosedLoad): Promise<readonly Answered[]> => {
+  const { baseUrl, keys, model, seconds, lengths, seed, callers, rampSeconds } = load
   const who = {
     models: [{ model, weight: 1 }],
     consumers: callers,
@@ -63,6 +67,7 @@ export const closedLoad = async (
   const timeoutMs = realMs(3600)
   const caller = async (index: number): Promise<void> => {
     const key = keys[index % keys.length] ?? null
+    await clock.sleep(realMs((rampSeconds * index) / callers))
     while (!signal.aborted) {
       const planned: PlannedRequest | undefined = requests.next().value
       if (planned === undefined) return

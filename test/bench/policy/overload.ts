@@ -13,6 +13,7 @@ export const TTFT_TARGET_SECONDS = 10
 const MODEL = 'deepseek-r1'
 const STAND_IN = 'qwq-32b'
 const SECONDS = 600
+const [RAMP_SECONDS, MEASURED_SECONDS] = [240, 240]
 
 export const WITH_POLICY = `kind: Gateway
 routes:
@@ -58,12 +59,14 @@ export const capacityOf = async (fleet: BenchFleet, callers: number): Promise<nu
     lengths: LENGTHS,
     callers,
   }
-  await closedLoad({ ...load, seconds: 60, seed: 1 })
+  const seconds = RAMP_SECONDS + MEASURED_SECONDS
+  const loading = closedLoad({ ...load, seconds, rampSeconds: RAMP_SECONDS, seed: 1 })
+  await new Promise((resolve) => setTimeout(resolve, (RAMP_SECONDS / SPEED) * 1000))
   const watch = new Watch(engine)
-  await closedLoad({ ...load, seconds: 240, seed: 2 })
+  await loading
   const watched = await watch.stop()
   console.error('capacity:', watched)
-  return watched.generatedTokens / 240 / LENGTHS.answer.mean
+  return watched.generatedTokens / MEASURED_SECONDS / LENGTHS.answer.mean
 }
 
 export type Course = {
