@@ -120,25 +120,31 @@ const vllmLength = (prompt: number, asked: number | null, context: number): Refu
   )
 }
 
+/** What SGLang says of an input that it cannot take, to generate or to pool; null: it can. */
+export const sglangInputProblem = (
+  prompt: number,
+  context: number,
+  poolTokens: number,
+): string | null => {
+  if (prompt >= context) {
+    const limit = `the model's context length (${context} tokens)`
+    return `The input (${prompt} tokens) is longer than ${limit}.`
+  }
+  if (prompt < poolTokens) return null
+  return (
+    `Input length (${prompt} tokens) exceeds the maximum allowed length (${poolTokens} tokens). ` +
+    'Use a shorter input or enable --allow-auto-truncate.'
+  )
+}
+
 const sglangLength = (
   prompt: number,
   asked: number | null,
   context: number,
   poolTokens: number,
 ): Refusal | null => {
-  if (prompt >= context) {
-    return tooLong(
-      `The input (${prompt} tokens) is longer than the model's context length (${context} tokens).`,
-      null,
-    )
-  }
-  if (prompt >= poolTokens) {
-    return tooLong(
-      `Input length (${prompt} tokens) exceeds the maximum allowed length (${poolTokens} ` +
-        'tokens). Use a shorter input or enable --allow-auto-truncate.',
-      null,
-    )
-  }
+  const over = sglangInputProblem(prompt, context, poolTokens)
+  if (over !== null) return tooLong(over, null)
   const total = prompt + (asked ?? 0)
   if (total <= context) return null
   return tooLong(

@@ -56,8 +56,12 @@ export const readMessages = (body: Body, keep: number): readonly Int32Array[] | 
   return [chatPrompt({ ...body, continue_final_message: true }, keep).tokens.toArray()]
 }
 
-export const joined = (one: Int32Array, other: Int32Array): Int32Array =>
-  Int32Array.of(...one, ...other)
+export const joined = (one: Int32Array, other: Int32Array): Int32Array => {
+  const both = new Int32Array(one.length + other.length)
+  both.set(one)
+  both.set(other, one.length)
+  return both
+}
 
 /** A list of strings where one may stand for a list. */
 export const strings = (value: unknown): readonly string[] | null => {
@@ -71,6 +75,7 @@ const KINDS = {
   user: 'string',
   priority: 'integer',
   dimensions: 'integer',
+  output_dimension: 'integer',
   truncate_prompt_tokens: 'integer',
   top_n: 'integer',
   query: 'string',
@@ -95,9 +100,20 @@ export const typeProblem = (
           ? Array.isArray(value)
           : typeof value === kind
     if (!fits) return wrongType(field, kind, value)
+    if (field === 'truncate_prompt_tokens' && Number(value) < -1) return tooSmall(field, value)
   }
   return null
 }
+
+const tooSmall = (field: string, value: unknown): Refusal => ({
+  kind: 'field',
+  status: 400,
+  message: 'Input should be greater than or equal to -1',
+  param: `body.${field}`,
+  value,
+  detail: 'greater_than_equal',
+  least: -1,
+})
 
 /** The errors that pydantic finds in a union of models: of each what is wrong with it. */
 export const unionProblem = (

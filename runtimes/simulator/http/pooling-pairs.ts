@@ -4,16 +4,16 @@ import { cosine, relevance, vectorOf } from '../text/vector.ts'
 import { joined, strings, tokensOf, typeProblem, unionProblem } from './pooling-inputs.ts'
 import {
   bare,
+  cut,
+  cutProblem,
   fail,
   type Head,
   list,
   notTexts,
   type Route,
   shortUsage,
-  within,
 } from './pooling-plan.ts'
-import type { Service } from './service.ts'
-import { type Refusal, sendJson } from './wire.ts'
+import { type Body, type Refusal, sendJson } from './wire.ts'
 
 /** A query or a text against others; each pair's nearness. */
 type Pairs = {
@@ -47,10 +47,11 @@ const SIZE = 1024
 const readPairs = (
   left: readonly string[],
   right: readonly string[],
-  service: Service,
-  pooling: Pooling,
+  body: Body,
+  { context, pooling }: { readonly context: number; readonly pooling: Pooling },
 ): Pairs | Refusal => {
-  const context = service.settings.contextTokens
+  const over = cutProblem(body, context)
+  if (over !== null && !over.ok) return over.refusal
   if (left.length === 0 || right.length === 0) {
     return bare('At least one text_pair element must be given')
   }
@@ -59,8 +60,8 @@ const readPairs = (
   }
   const tokens = (texts: readonly string[]) => texts.map((text) => tokensOf(text, context + 1))
   const pairs = pairsOf(tokens(left), tokens(right), pooling)
-  const fits = within(pairs.texts, context)
-  return fits.ok ? pairs : fits.refusal
+  const read = cut(pairs.texts, body, context)
+  return read.ok ? { ...pairs, texts: read.texts } : read.refusal
 }
 
 const SCORE_FIELDS = [
@@ -70,7 +71,7 @@ const SCORE_FIELDS = [
   ['text_1', 'text_2'],
 ] as const
 
-export const score: Route['plan'] = (body, service, pooling) => {
+export const score: Route['plan'] = (body, { settings: { contextTokens: context } }, pooling) => {
   const wrong = typeProblem(body, ['model', 'user', 'truncate_prompt_tokens', 'priority'])
   const problem = unionProblem(body, SCORE_FIELDS, wrong)
   if (problem !== null) return fail(problem)
@@ -80,7 +81,7 @@ export const score: Route['plan'] = (body, service, pooling) => {
   if (left === null || right === null) {
     return fail(left === null ? notTexts(body[a], a) : notTexts(body[b], b))
   }
-  const pairs = readPairs(left, right, service, pooling)
+  const pairs = readPairs(left, right, body, { context, pooling })
   if ('kind' in pairs) return fail(pairs)
   const { texts, scores } = pairs
   const made = (head: Head) =>
@@ -92,15 +93,16 @@ export const score: Route['plan'] = (body, service, pooling) => {
   return { ok: true, plan: { texts, made } }
 }
 
-export const rerank: Route['plan'] = (body, service, pooling) => {
-  const wrong = typeProblem(body, ['model', 'query', 'documents', 'top_n'])
+export const rerank: Route['plan'] = (body, { settings: { contextTokens: context } }, pooling) => {
+  const common = ['model', 'truncate_prompt_tokens', 'priority'] as const
+  const wrong = typeProblem(body, [...common, 'query', 'documents', 'top_n'])
   const problem = unionProblem(body, [['query', 'documents']], wrong)
   if (problem !== null) return fail(problem)
   const [query, documents] = [strings(body.query), strings(body.documents)]
   if (query === null || documents === null) {
     return fail(notTexts(body.documents, 'documents'))
   }
-  const pairs = readPairs(query, documents, service, pooling)
+  const pairs = readPairs(query, documents, body, { context, pooling })
   if ('kind' in pairs) return fail(pairs)
   const { texts, scores } = pairs
   const most = typeof body.top_n === 'number' && body.top_n > 0 ? body.top_n : documents.length

@@ -1,6 +1,6 @@
 /** What vLLM's pooling routes share: a plan from a body, and the pieces of their answers. */
 import type { Pooling } from '../settings.ts'
-import type { Texts } from './pooling-inputs.ts'
+import { refused, type Texts } from './pooling-inputs.ts'
 import type { EngineResponse } from './response.ts'
 import type { Service } from './service.ts'
 import { type Body, type Refusal, sendJson } from './wire.ts'
@@ -58,7 +58,30 @@ export const notTexts = (value: unknown, field = 'input'): Refusal => ({
   detail: 'list_type',
 })
 
-export const within = (texts: readonly Int32Array[], context: number): Texts => {
+/** `_validate_request` of base/serving.py; null: nothing is wrong. */
+export const cutProblem = (body: Body, context: number): Texts | null => {
+  const { truncate_prompt_tokens: most } = body
+  if (typeof most !== 'number' || most <= context) return null
+  return refused(
+    'truncate_prompt_tokens value is greater than max_model_len. Please request a smaller ' +
+      'truncation size.',
+  )
+}
+
+/**
+ * Texts as they are computed: cut where the request says so, each within the context, none empty.
+ * A pooling model's tokenizer keeps the first tokens (tokenizers/registry.py).
+ */
+export const cut = (texts: readonly Int32Array[], body: Body, context: number): Texts => {
+  const { truncate_prompt_tokens: asked } = body
+  const most = typeof asked !== 'number' ? null : asked < 0 ? context : asked
+  const fit = within(most === null ? texts : texts.map((text) => text.slice(0, most)), context)
+  return fit.ok && fit.texts.some(({ length }) => length === 0)
+    ? refused('The decoder prompt cannot be empty')
+    : fit
+}
+
+const within = (texts: readonly Int32Array[], context: number): Texts => {
   if (texts.every(({ length }) => length <= context)) return { ok: true, texts }
   return {
     ok: false,

@@ -6,6 +6,7 @@ import { atLeast } from '../flags/versions.ts'
 import type { Pooling } from '../settings.ts'
 import {
   bytesOf,
+  highest,
   logitsOf,
   relevance,
   shares,
@@ -13,9 +14,18 @@ import {
   softmax,
   vectorOf,
 } from '../text/vector.ts'
+import { sglangInputProblem } from './ask.ts'
 import { type Handler, jsonBody } from './generate.ts'
 import { pool } from './pool.ts'
-import { joined, missing, readInput, refused, strings, tokensOf } from './pooling-inputs.ts'
+import {
+  joined,
+  missing,
+  readInput,
+  refused,
+  strings,
+  tokensOf,
+  typeProblem,
+} from './pooling-inputs.ts'
 import type { Service } from './service.ts'
 import { type Body, type Refusal, sendJson } from './wire.ts'
 
@@ -64,15 +74,13 @@ const emptiness = (input: unknown): string | null => {
   return null
 }
 
-const tooLong = (texts: readonly Int32Array[], { settings }: Service): Refused | null => {
-  const context = settings.contextTokens
-  const long = texts.find(({ length }) => length >= context)
-  return long === undefined
-    ? null
-    : refuse(
-        `The input (${long.length} tokens) is longer than the model's context length ` +
-          `(${context} tokens).`,
-      )
+const tooLong = (texts: readonly Int32Array[], service: Service): Refused | null => {
+  const { settings, memory } = service
+  for (const { length } of texts) {
+    const said = sglangInputProblem(length, settings.contextTokens, memory.poolTokens)
+    if (said !== null) return refuse(said)
+  }
+  return null
 }
 
 const texts = (value: unknown, field: string, body: Body, service: Service): Refused | Plan => {
@@ -121,6 +129,8 @@ const outputOf = (service: Service, pooling: Pooling, body: Body) => (text: Int3
 }
 
 const embeddings: Planner = (body, service, pooling) => {
+  const odd = typeProblem(body, ['model', 'dimensions'])
+  if (odd !== null) return { ok: false, refusal: odd }
   const read = texts(body.input, 'input', body, service)
   if ('ok' in read) return read
   if (pooling === undefined) return refuse(NOT_EMBEDDING)
@@ -155,7 +165,7 @@ const classify: Planner = (body, service, pooling) => {
       // A vector without labels: the handler falls back to one class of its own.
       if (pooling.task === 'embed') return { index, label: 'Default', probs: [1], num_classes: 1 }
       const probs = softmax(logitsOf(text, pooling.classes))
-      const best = probs.indexOf(Math.max(...probs))
+      const best = highest(probs)
       return { index, label: `LABEL_${best}`, probs, num_classes: probs.length }
     }),
     usage: usageOf(read.texts),
@@ -223,7 +233,7 @@ const score: Planner = (body, service, pooling) => {
   const rows = each.map((item) => (first ? joined(item, query) : joined(query, item)))
   const made = () => ({
     scores: rows.map((row) => {
-      if (pooling !== undefined) return [...outputOf(service, pooling, body)(row)]
+      if (pooling !== undefined) return [...outputOf(service, pooling, {})(row)]
       const chances = shares(logitsOf(row, Math.max(2, count))).slice(0, count)
       // Half of the likelihood lies with tokens that nobody asked for.
       return body.apply_softmax === true ? chances : chances.map((chance) => chance / 2)
@@ -240,10 +250,14 @@ const score: Planner = (body, service, pooling) => {
 
 /** SGLang's own names: one object for one text, a list for several. */
 const encode: Planner = (body, service, pooling) => {
+  const odd = typeProblem(body, ['dimensions'])
+  if (odd !== null) return { ok: false, refusal: odd }
   const given = body.text ?? body.input_ids
   const read = texts(given, 'text', body, service)
   if ('ok' in read) return read
   if (pooling === undefined) return refuse(NOT_EMBEDDING)
+  const wrong = sizeProblem(body, service, pooling)
+  if (wrong !== null) return wrong
   const output = outputOf(service, pooling, body)
   const made = () => {
     const all = read.texts.map((text) => ({

@@ -3,7 +3,7 @@
  * with `--runner pooling` sends, to which test/contract/pooling.test.ts holds it.
  */
 import type { Pooling } from '../settings.ts'
-import { bytesOf, logitsOf, shares, shortened, vectorOf } from '../text/vector.ts'
+import { bytesOf, highest, logitsOf, shares, shortened, vectorOf } from '../text/vector.ts'
 import { dead, type Handler, jsonBody } from './generate.ts'
 import { pool } from './pool.ts'
 import {
@@ -18,6 +18,8 @@ import {
 import { rerank, score } from './pooling-pairs.ts'
 import {
   bare,
+  cut,
+  cutProblem,
   fail,
   type Head,
   list,
@@ -25,7 +27,6 @@ import {
   type Route,
   shortUsage,
   usageOf,
-  within,
 } from './pooling-plan.ts'
 import { pythonJson } from './python.ts'
 import type { Service } from './service.ts'
@@ -55,10 +56,7 @@ const readTexts = (body: Body, { settings }: Service): Texts => {
   const texts = readInput(body.input, context + 1) ?? readMessages(body, context + 1)
   if (texts === null) return { ok: false, refusal: notTexts(body.input) }
   if (texts.length === 0) return refused('You must pass at least one prompt')
-  if (texts.some(({ length }) => length === 0)) return refused('The decoder prompt cannot be empty')
-  const { truncate_prompt_tokens: cut } = body
-  const most = typeof cut === 'number' ? (cut < 0 ? context : Math.min(cut, context)) : null
-  return within(most === null ? texts : texts.map((text) => text.slice(-most)), context)
+  return cut(texts, body, context)
 }
 
 const sizeProblem = (body: Body, service: Service, { dimensions }: Pooling): Texts | null => {
@@ -128,7 +126,9 @@ const embed =
     const wrong = typeProblem(body, EMBED_COMMON) ?? formatProblem(body)
     const problem = unionProblem(body, [INPUT, CHAT, CHAT, CHAT, INPUT, CHAT, INPUT], wrong)
     if (problem !== null) return fail(problem)
-    const other = key === 'pooling' ? taskProblem(body, 'embed') : null
+    const other =
+      (key === 'pooling' ? taskProblem(body, 'embed') : null) ??
+      cutProblem(body, service.settings.contextTokens)
     const read = other ?? sizeProblem(body, service, pooling) ?? readTexts(body, service)
     if (!read.ok) return read
     const { texts } = read
@@ -155,7 +155,9 @@ const classify =
     const wrong = typeProblem(body, ['model', 'user', 'truncate_prompt_tokens', 'priority'])
     const problem = unionProblem(body, [INPUT, CHAT], wrong)
     if (problem !== null) return fail(problem)
-    const other = key === 'pooling' ? taskProblem(body, 'classify') : null
+    const other =
+      (key === 'pooling' ? taskProblem(body, 'classify') : null) ??
+      cutProblem(body, service.settings.contextTokens)
     const read = other ?? readTexts(body, service)
     if (!read.ok) return read
     const { texts } = read
@@ -164,7 +166,7 @@ const classify =
         const logits = logitsOf(text, pooling.classes)
         const probs = body.use_activation === false ? logits : shares(logits)
         if (key === 'pooling') return { index, object: 'pooling', data: probs }
-        const best = probs.indexOf(Math.max(...probs))
+        const best = highest(probs)
         return { index, label: `LABEL_${best}`, probs, num_classes: probs.length }
       })
       list(head, data, texts)
@@ -174,6 +176,8 @@ const classify =
 
 /** Cohere's shape, of which float and base64 are played. */
 const cohere: Route['plan'] = (body, service, pooling) => {
+  const wrong = typeProblem(body, ['model', 'output_dimension', 'priority'])
+  if (wrong !== null) return fail(wrong)
   const texts = strings(body.texts)
   if (texts === null || texts.length === 0) {
     const said =
@@ -196,7 +200,9 @@ const cohere: Route['plan'] = (body, service, pooling) => {
       ),
     )
   }
-  const asked = { ...body, input: texts, dimensions: body.output_dimension }
+  // Too long a text is cut unless the request says `NONE`.
+  const truncate_prompt_tokens = body.truncate === 'NONE' ? null : -1
+  const asked = { ...body, input: texts, dimensions: body.output_dimension, truncate_prompt_tokens }
   const read = sizeProblem(asked, service, pooling) ?? readTexts(asked, service)
   if (!read.ok) return read
   const types = strings(body.embedding_types) ?? ['float']

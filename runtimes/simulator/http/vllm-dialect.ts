@@ -37,10 +37,11 @@ const BUSY =
   'The engine is currently busy and cannot accept new requests. Please try again later or on a ' +
   'different instance.'
 
-const fieldText = ({ message, param, value, detail, context }: Refusal): string => {
+const fieldText = ({ message, param, value, detail, context, least }: Refusal): string => {
   const place = `{'type': '${detail}', 'loc': '${param}', 'msg': '${message}', `
   const cause = context === undefined ? '' : `, 'ctx': {'error': ${context}}`
-  return `\n  ${place}'input': ${pythonText(value)}${cause}}`
+  const bound = least === undefined ? '' : `, 'ctx': {'ge': ${least}}`
+  return `\n  ${place}'input': ${pythonText(value)}${cause}${bound}}`
 }
 
 const textOf = (refusal: Refusal): string => {

@@ -71,6 +71,8 @@ export type Refusal = {
   readonly detail?: string
   /** Python's name for the exception behind it. */
   readonly context?: string
+  /** The least that the value may be. */
+  readonly least?: number
   /** Further errors of the same body. */
   readonly more?: readonly Refusal[]
 }

@@ -55,8 +55,17 @@ export const logitsOf = (tokens: Int32Array, classes: number): readonly number[]
   return Array.from({ length: classes }, () => Math.fround(6 * random.next() - 3))
 }
 
+/** Where the highest value stands, the first of equals; 0 of none. As many as a request names. */
+export const highest = (values: readonly number[]): number => {
+  let best = 0
+  for (const [at, value] of values.entries()) {
+    if (value > (values[best] ?? value)) best = at
+  }
+  return best
+}
+
 export const softmax = (logits: readonly number[]): readonly number[] => {
-  const most = Math.max(...logits)
+  const most = logits[highest(logits)] ?? 0
   const powers = logits.map((logit) => Math.exp(logit - most))
   const sum = powers.reduce((total, power) => total + power, 0)
   return powers.map((power) => Math.fround(power / sum))

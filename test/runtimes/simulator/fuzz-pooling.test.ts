@@ -56,6 +56,7 @@ const odd = fc.oneof(
   ),
   fc.constantFrom(
     'a '.repeat(40_000),
+    'a '.repeat(2_000),
     [1, -2],
     [1.5],
     Array.from({ length: 300 }, () => 'a'),
@@ -88,6 +89,7 @@ test.each<readonly [Name, string]>([
   ['vllm', '--convert classify --max-model-len 4096 --hf-overrides {"num_labels":1}'],
   ['sglang', `--is-embedding --context-length 4096 --json-model-override-args ${MATRYOSHKA}`],
   ['sglang', '--context-length 4096'],
+  ['sglang', '--is-embedding --context-length 4096 --max-total-tokens 1024'],
 ])(
   '%s %s',
   async (engine, flags) => {

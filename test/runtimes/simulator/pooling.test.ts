@@ -3,10 +3,11 @@ import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
 import { readFault } from '../../../runtimes/simulator/faults/fault.ts'
 import { FaultSchedule } from '../../../runtimes/simulator/faults/schedule.ts'
+import { joined } from '../../../runtimes/simulator/http/pooling-inputs.ts'
 import { engineServer } from '../../../runtimes/simulator/http/routes.ts'
 import { planMemory } from '../../../runtimes/simulator/memory.ts'
 import { buildService } from '../../../runtimes/simulator/service.ts'
-import { cosine, vectorOf } from '../../../runtimes/simulator/text/vector.ts'
+import { cosine, softmax, vectorOf } from '../../../runtimes/simulator/text/vector.ts'
 import { call } from '../../support/memory-http.ts'
 import { VirtualClock } from '../../support/virtual-clock.ts'
 import { type Name, settingsOf } from './played.ts'
@@ -84,6 +85,97 @@ describe('vLLM', () => {
       usage: { prompt_tokens: 8 },
       results: [{ index: 1 }, { index: 0 }],
     })
+  })
+
+  const LENGTHS = '--max-model-len 512 --hf-overrides {"num_labels":1}'
+  const three = (cut: unknown) => ({ input: 'a b c', truncate_prompt_tokens: cut })
+  const pairs = (cut: unknown) => ({
+    query: 'a b',
+    documents: ['c d'],
+    text_1: 'a b',
+    text_2: 'c d',
+    truncate_prompt_tokens: cut,
+  })
+  const ROUTES: readonly (readonly [path: string, flags: string, of: (cut: unknown) => object])[] =
+    [
+      ['/v1/embeddings', '--runner pooling', three],
+      ['/pooling', '--runner pooling', three],
+      ['/classify', '--convert classify', three],
+      ['/score', '--convert classify', pairs],
+      ['/rerank', '--convert classify', pairs],
+      ['/score', '--runner pooling', pairs],
+    ]
+  test.each(ROUTES)('%s of %s: where a text is cut', async (path, flags, of) => {
+    const { send } = served('vllm', `${flags} ${LENGTHS}`)
+    const whole = z.looseObject({ usage: z.object({ prompt_tokens: z.number() }) })
+    const tokens = async (cut: unknown) =>
+      whole.parse((await send(path, of(cut))).json).usage.prompt_tokens
+    const texts = path === '/score' && flags === '--runner pooling' ? 2 : 1
+    expect(await tokens(1)).toBe(texts)
+    expect(await tokens(-1)).toBe(await tokens(null))
+    expect(await tokens(512)).toBe(await tokens(null))
+    expect(await send(path, of(0))).toMatchObject({
+      status: 400,
+      json: { error: { message: 'The decoder prompt cannot be empty', param: null } },
+    })
+    expect(await send(path, of(513))).toMatchObject({
+      status: 400,
+      json: {
+        error: {
+          message:
+            'truncate_prompt_tokens value is greater than max_model_len. Please request a ' +
+            'smaller truncation size.',
+          type: 'BadRequestError',
+        },
+      },
+    })
+    const below = await send(path, of(-2))
+    expect(below.status).toBe(400)
+    expect(below.text).toContain("'greater_than_equal', 'loc': 'body.truncate_prompt_tokens'")
+    expect(below.text).toContain("equal to -1', 'input': -2, 'ctx': {'ge': -1}}")
+    expect((await send(path, of('x'))).text).toContain('body.truncate_prompt_tokens')
+  })
+
+  test('a cut keeps the first words', async () => {
+    const { send } = served('vllm', `--runner pooling ${LENGTHS}`)
+    const cut = { input: 'dam pipe valve', truncate_prompt_tokens: 1 }
+    const [first, last] = [await send('/v1/embeddings', { input: 'dam' }), 'valve']
+    const vectorsOf = ({ json }: typeof first) => Vectors.parse(json).data
+    expect(vectorsOf(await send('/v1/embeddings', cut))).toEqual(vectorsOf(first))
+    expect(vectorsOf(first)).not.toEqual(vectorsOf(await send('/v1/embeddings', { input: last })))
+  })
+
+  test('an empty pair, and a size that is no whole number, are refused', async () => {
+    const { send } = served('vllm', `--runner pooling ${LENGTHS}`)
+    for (const [path, body] of [
+      ['/score', { text_1: '', text_2: 'a' }],
+      ['/score', { text_1: 'a', text_2: ['b', ''] }],
+      ['/rerank', { query: '', documents: [''] }],
+    ] as const) {
+      const { status, json } = await send(path, body)
+      expect(status).toBe(400)
+      expect(json).toMatchObject({ error: { message: 'The decoder prompt cannot be empty' } })
+    }
+    for (const output_dimension of ['8', 1.5, [], true]) {
+      const { status, json } = await send('/v2/embed', { texts: ['a'], output_dimension })
+      expect(status).toBe(400)
+      expect(json).toMatchObject({ error: { param: 'body.output_dimension' } })
+    }
+    const long = { texts: ['a '.repeat(2_000)] }
+    expect((await send('/v2/embed', long)).text).toContain('"input_tokens":512')
+    expect((await send('/v2/embed', { ...long, truncate: 'NONE' })).status).toBe(400)
+  })
+
+  test('a pair of 200,000 tokens, and as many labels', async () => {
+    const long = 'a '.repeat(100_000)
+    const { send } = served('vllm', '--convert classify --hf-overrides {"num_labels":1}')
+    const { status, text } = await send('/score', { text_1: long, text_2: long })
+    expect([status, text]).toEqual([400, expect.stringContaining('maximum context length')])
+    expect(joined(new Int32Array(100_000).fill(1), new Int32Array(100_000).fill(2))).toEqual(
+      Int32Array.from({ length: 200_000 }, (_, at) => (at < 100_000 ? 1 : 2)),
+    )
+    const logits = Array.from({ length: 200_000 }, (_, at) => at / 1e6)
+    expect(softmax(logits).indexOf(Math.max(0, softmax(logits).at(-1) ?? 0))).toBe(199_999)
   })
 
   test('the key guards /v1 and /v2, and leaves /score open', async () => {
@@ -164,6 +256,37 @@ describe('SGLang', () => {
     const { status, json } = await send('/v1/embeddings', { model: 'm', input })
     expect(status).toBe(400)
     expect(json).toMatchObject({ object: 'error', message, type: 'BadRequestError', code: 400 })
+  })
+
+  test.each([
+    ['/v1/embeddings', { input: 'a '.repeat(1_024) }],
+    ['/v1/classify', { input: 'a '.repeat(1_024) }],
+    ['/encode', { text: 'a '.repeat(1_024) }],
+    ['/v1/rerank', { query: 'a '.repeat(512), documents: ['b '.repeat(512)] }],
+    ['/v1/score', { query: 'a '.repeat(512), items: ['b '.repeat(512)] }],
+  ])('%s: what the pool can never hold is refused', async (path, body) => {
+    const { send, service } = served('sglang', '--is-embedding --max-total-tokens 1024')
+    const { status, text } = await send(path, body)
+    expect(status).toBe(400)
+    expect(text).toMatch(/Input length \(\d+ tokens\) exceeds the maximum allowed length \(1024 t/)
+    expect(service.runner.open).toBe(0)
+  })
+
+  test('a query and an item of 200,000 tokens', async () => {
+    const long = 'a '.repeat(100_000)
+    const { send } = served('sglang', '--is-embedding')
+    const { status, text } = await send('/v1/rerank', { query: long, documents: [long] })
+    expect([status, text]).toEqual([400, expect.stringContaining('context length')])
+  })
+
+  test.each(['/v1/embeddings', '/encode'])('%s: dimensions are a whole number', async (path) => {
+    const flags = '--is-embedding --json-model-override-args {"is_matryoshka":true}'
+    const { send } = served('sglang', flags)
+    for (const dimensions of ['8', 1.5, [], true, 0, -1, 1e9]) {
+      const { status } = await send(path, { ...HELLO, text: 'Hello', dimensions })
+      expect(status, JSON.stringify(dimensions)).toBe(400)
+    }
+    expect((await send(path, { ...HELLO, text: 'Hello', dimensions: 8 })).status).toBe(200)
   })
 
   test('dimensions, and base64 only since 0.5.20', async () => {
