@@ -45,16 +45,35 @@ test("a JSON answer passes byte for byte, with a length and without the engine's
   expect(handle.totalInFlight()).toBe(0)
 })
 
-test('a stream passes byte for byte and is reported with its usage and first token', async () => {
-  const pieces = [chunk(''), chunk('a'), chunk('b', 'stop'), usageChunk(5, 2), DONE]
-  const { url, finished } = await startWorld(() => ({
+/** With the usage so far, as vLLM puts it when it is asked for it in every chunk. */
+const counted = (bare: string, completionTokens: number): string => {
+  const usage = { prompt_tokens: 5, total_tokens: 5 + completionTokens }
+  const counts = JSON.stringify({ ...usage, completion_tokens: completionTokens })
+  return bare.replace(/}\n\n$/, `,"usage":${counts}}\n\n`)
+}
+
+const BARE = [chunk(''), chunk('a "usage":{'), chunk('b', 'stop')]
+const COUNTED = BARE.map(counted)
+const EACH = { include_usage: true, continuous_usage_stats: true }
+const ORDINARY = { stream_options: undefined }
+
+test.each([
+  ['a client that asks for all usage', {}, [...COUNTED, usageChunk(5, 2), DONE]],
+  ['an ordinary client, which asks for none', ORDINARY, [...BARE, DONE]],
+])('%s: a stream passes byte for byte, and is reported', async (_, more, expected) => {
+  const pieces = [...COUNTED, usageChunk(5, 2), DONE]
+  const { url, engine, finished } = await startWorld(() => ({
     headers: SSE,
     steps: pieces.map((send) => ({ send })),
   }))
-  const response = await post(url, chatBody({ stream: true }))
+  const asked = chatBody({ stream: true, ...more })
+  expect(asked.includes('stream_options')).toBe(more !== ORDINARY)
+  const response = await post(url, asked)
   expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
   expect(response.headers.get('x-accel-buffering')).toBe('no')
-  expect(await response.text()).toBe(pieces.join(''))
+  expect(await response.text()).toBe(expected.join(''))
+  const seen: unknown = JSON.parse(engine.seen[0]?.body.toString() ?? '')
+  expect(seen).toEqual({ ...JSON.parse(asked), stream_options: EACH })
   await until('the report', () => finished.length === 1)
   expect(finished[0]).toMatchObject({
     stream: true,
