@@ -201,6 +201,8 @@ describe('a fallback', () => {
 
   type Settings = {
     readonly main: Script | null
+    /** How `main` answers its second request and those after; absent: always the same. */
+    readonly next?: readonly Script[]
     readonly others: readonly (readonly [Script, Partial<GatewayRoute>])[]
     readonly on?: readonly RouteCause[]
     readonly limited?: boolean
@@ -208,13 +210,28 @@ describe('a fallback', () => {
 
   const world = async ({
     main,
+    next = [],
     others,
     on = ['unavailable', 'unreachable', 'error'],
     limited,
   }: Settings) => {
     const engines: Engine[] = []
-    for (const script of [main ?? ANSWER, ...others.map(([one]) => one)]) {
-      engines.push(closeLater(await startEngine(() => script)))
+    const later = [...next]
+    let current = main ?? ANSWER
+    const ownScript = (): Script => {
+      const now = current
+      current = later.shift() ?? now
+      return now
+    }
+    for (const script of [
+      ownScript,
+      ...others.map(
+        ([one]) =>
+          () =>
+            one,
+      ),
+    ]) {
+      engines.push(closeLater(await startEngine(script)))
     }
     const routes = others.map(([, more], at) =>
       route(engines[at + 1]?.url ?? '', `other-${at}`, at + 1, more),
@@ -231,7 +248,7 @@ describe('a fallback', () => {
   }
   const LIMIT = limitsOf({
     model: 'main',
-    limits: [{ per: 'consumer', tokensPerMinute: 100_000 }],
+    limits: [{ per: 'consumer', tokensPerDay: 100_000 }],
   })
   const ASK = chatBody({ model: 'main' })
 
@@ -322,18 +339,44 @@ describe('a fallback', () => {
   })
 
   test('its tokens count on its own limits, and those of the route asked are given back', async () => {
-    const limits = limitsOf({ model: 'o', limits: [{ per: 'consumer', tokensPerMinute: 50_000 }] })
-    const { url } = await world({ main: json(500), limited: true, others: [[ANSWER, { limits }]] })
-    const first = await post(url, ASK)
-    expect(first.headers.get('x-ratelimit-limit-tokens')).toBe('50000')
-    await first.text()
-    const direct = await world({ main: ANSWER, limited: true, others: [] })
-    const untouched = (await post(direct.url, ASK)).headers.get('x-ratelimit-remaining-tokens')
-    // Asked again, the failed route's allowance is as if the first request had never been.
-    const second = await world({ main: json(500), limited: true, others: [], on: [] })
-    await (await post(second.url, ASK)).text()
-    const again = (await post(second.url, ASK)).headers.get('x-ratelimit-remaining-tokens')
-    expect(Math.abs(Number(again) - Number(untouched))).toBeLessThan(2_000)
+    const limits = limitsOf({ model: 'o', limits: [{ per: 'consumer', tokensPerDay: 50_000 }] })
+    const answer = JSON.parse(completion('long'))
+    const usage = { prompt_tokens: 700, completion_tokens: 200, total_tokens: 900 }
+    const body = JSON.stringify({ ...answer, usage })
+    const long: Script = { headers: JSON_TYPE, steps: [{ send: body }] }
+    const { url, finished } = await world({
+      main: json(500),
+      next: [ANSWER, json(500)],
+      limited: true,
+      others: [[long, { limits }]],
+    })
+    const asked = async () => {
+      const response = await post(url, ASK)
+      expect(response.status).toBe(200)
+      await response.text()
+      const of = (what: string) => Number(response.headers.get(`x-ratelimit-${what}-tokens`))
+      return {
+        model: response.headers.get('x-penstock-model'),
+        limit: of('limit'),
+        left: of('remaining'),
+      }
+    }
+    const first = await asked()
+    expect(first).toMatchObject({ model: 'other-0', limit: 50_000 })
+    const reserved = 50_000 - first.left
+    // Far more than what is told apart below: what is not given back would be seen.
+    expect(reserved).toBeGreaterThan(300)
+    await until('the first report', () => finished.length === 1)
+    const own = await asked()
+    expect(own).toMatchObject({ model: 'main', limit: 100_000 })
+    expect(Math.abs(100_000 - reserved - own.left)).toBeLessThan(5)
+    await until('the second report', () => finished.length === 2)
+    const third = await asked()
+    expect(third).toMatchObject({ model: 'other-0', limit: 50_000 })
+    // The first answer's tokens, and as many that are expected of this one: its like was seen.
+    const taken = 50_000 - third.left
+    expect(taken).toBeLessThanOrEqual(2 * 900)
+    expect(taken).toBeGreaterThan(2 * 900 - 50)
   })
 
   test('streams, too; and not once the client has a part', async () => {
