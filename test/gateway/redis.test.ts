@@ -15,7 +15,7 @@ import {
   targetOf,
   until,
 } from '../support/gateway.ts'
-import { PASSWORD, REDIS, startRedis, type TestRedis } from '../support/redis.ts'
+import { PASSWORD, REDIS, startRedis, type TestRedis, watchPings } from '../support/redis.ts'
 
 afterEach(closeAll)
 
@@ -38,6 +38,7 @@ const answer = (prompt: number, completion: number): Script => ({
   ],
 })
 
+const STREAM = { stream: true }
 const HANG: Script = { headers: SSE, steps: [{ send: chunk('a') }, { hang: true }] }
 
 type Ask = {
@@ -120,22 +121,22 @@ describe.skipIf(!REDIS)('two gateways on one Redis', { timeout: 120_000 }, () =>
       script: HANG,
       limits: [{ per: 'route', concurrent: 2 }],
     })
-    const held = [await post(first.url, chatBody({ stream: true }))]
-    held.push(await post(second.url, chatBody({ stream: true })))
+    const held = [await post(first.url, chatBody(STREAM))]
+    held.push(await post(second.url, chatBody(STREAM)))
     expect(held.map(({ status }) => status)).toEqual([200, 200])
     expect(await statusOf(second)).toBe(429)
     const crashedAtMs = performance.now()
     await first.handle.crash(0)
     // Longer than a lease: what lives is renewed, what is dead is not.
     let waited = 0
-    while ((await post(second.url, chatBody({ stream: true }))).status !== 200) {
+    while ((await post(second.url, chatBody(STREAM))).status !== 200) {
       waited = performance.now() - crashedAtMs
       if (waited > 60_000) throw new Error('the place of the crashed gateway never came free')
       await new Promise((resolve) => setTimeout(resolve, 250))
     }
     console.info(`the place of a crashed gateway was free after ${Math.round(waited / 1000)} s`)
     expect(waited).toBeGreaterThan(5_000)
-    expect((await post(second.url, chatBody({ stream: true }))).status).toBe(429)
+    expect((await post(second.url, chatBody(STREAM))).status).toBe(429)
   })
 
   test('a client that leaves a stream frees its place at once', async () => {
@@ -147,16 +148,19 @@ describe.skipIf(!REDIS)('two gateways on one Redis', { timeout: 120_000 }, () =>
     const { status } = await fetch(`${first.url}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: 'Bearer sk-ps-test-0123456789abcdef' },
-      body: chatBody({ stream: true }),
+      body: chatBody(STREAM),
       signal: leave.signal,
     })
     expect(status).toBe(200)
     expect(await statusOf(second)).toBe(429)
     leave.abort()
     await until('the report', () => first.finished.length === 1)
+    const leftAtMs = performance.now()
+    // Its lease would have ended after 15 s.
+    const within = () => performance.now() - leftAtMs < 5_000
     let again = 429
-    while (again === 429) again = (await post(second.url, chatBody({ stream: true }))).status
-    expect(again).toBe(200)
+    while (again === 429 && within()) again = (await post(second.url, chatBody(STREAM))).status
+    expect([again, within()]).toEqual([200, true])
   })
 })
 
@@ -344,14 +348,16 @@ describe.skipIf(!REDIS)('tokens let through by two gateways', { timeout: 300_000
     [4, 60_000, 50],
   ])('%i threads, %i TPM under %i at once', async (threads, amount, each) => {
     const [prompt, completion] = amount === 100 ? [20, 30] : [100, 400]
-    const { gateways } = await world({
+    const { gateways, redis } = await world({
       script: answer(prompt, completion),
       threads,
       limits: [{ per: 'route', tokensPerMinute: amount }],
     })
     const startedAtMs = performance.now()
     const count = each === 500 ? 1 : 4
+    const pings = watchPings(redis)
     const passed = await waves(gateways, { count, each })
+    const slowestMs = await pings.end()
     const refill = (amount * (performance.now() - startedAtMs)) / 60_000
     const tokens = passed.reduce((sum, one) => sum + one, 0) * (prompt + completion)
     const over = Math.max(0, Math.round(tokens - amount - refill))
@@ -359,11 +365,10 @@ describe.skipIf(!REDIS)('tokens let through by two gateways', { timeout: 300_000
       `2 gateways, ${threads} threads, ${amount} TPM, ${each} at once: ${tokens} tokens, ${passed}; overshoot ${over}`,
     )
     const decided = gateways.map(({ handle }) => handle.limits().redis?.localDecisions ?? 0)
-    const late = decided.reduce((sum, one) => sum + one, 0)
-    if (late > 0) console.info(`Redis was late on this machine: ${decided} decided by share`)
+    console.info(`${decided} decided by share; the slowest PING took ${Math.round(slowestMs)} ms`)
     // A request may overstep a bucket that is not empty by less than what it had reserved. Where
-    // this machine let Redis wait for 250 ms, an outage's half burst comes on top.
-    const outage = late > 0 ? amount / 2 : 0
+    // a bystander waited for Redis for 250 ms, too, an outage's half burst comes on top.
+    const outage = slowestMs > 250 && decided.some((one) => one > 0) ? amount / 2 : 0
     expect(tokens).toBeLessThanOrEqual(amount + refill + prompt + completion + outage)
     expect(tokens).toBeGreaterThan(0)
     await until('the reports', () => finished(gateways) === count * each)

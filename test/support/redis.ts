@@ -25,7 +25,7 @@ export type TestRedis = {
   close(): Promise<void>
 }
 
-/** `more`: further words of its command line. */
+/** `more`: further words of its command line. What fails to start leaves nothing behind. */
 export const startRedis = async (more: readonly string[] = []): Promise<TestRedis> => {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'penstock-redis-'))
@@ -34,10 +34,19 @@ export const startRedis = async (more: readonly string[] = []): Promise<TestRedi
   const start = async (): Promise<void> => {
     const place = ['--bind', '127.0.0.1', '--port', String(port), '--dir', directory]
     const memory = ['--save', '', '--appendonly', 'no', '--requirepass', PASSWORD]
-    child = spawn('redis-server', [...place, ...memory, ...more], { stdio: 'ignore' })
+    const starting = spawn('redis-server', [...place, ...memory, ...more], { stdio: 'ignore' })
+    child = starting
+    let failed: Error | null = null
+    starting.once('error', (error) => {
+      failed = error
+    })
     for (let tries = 0; ; tries += 1) {
+      if (failed !== null) throw failed
+      if (hasEnded(starting)) {
+        throw new Error(`redis-server ended: ${starting.exitCode ?? starting.signalCode}`)
+      }
       const answer = await say('PING').catch(() => '')
-      if (answer === '+PONG') return
+      if (answer === '+PONG' && !hasEnded(starting)) return
       if (tries > 400) throw new Error('redis-server does not answer')
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
@@ -45,12 +54,21 @@ export const startRedis = async (more: readonly string[] = []): Promise<TestRedi
   const kill = async (): Promise<void> => {
     const running = child
     child = null
-    if (running === null) return
+    if (running === null || running.pid === undefined || hasEnded(running)) return
     const gone = new Promise((resolve) => running.once('exit', resolve))
     running.kill('SIGKILL')
     await gone
   }
-  await start()
+  const close = async (): Promise<void> => {
+    await kill()
+    rmSync(directory, { recursive: true, force: true })
+  }
+  try {
+    await start()
+  } catch (error) {
+    await close()
+    throw error
+  }
   return {
     port,
     url: `redis://127.0.0.1:${port}`,
@@ -59,9 +77,31 @@ export const startRedis = async (more: readonly string[] = []): Promise<TestRedi
     freeze: () => child?.kill('SIGSTOP'),
     thaw: () => child?.kill('SIGCONT'),
     say,
-    close: async () => {
-      await kill()
-      rmSync(directory, { recursive: true, force: true })
+    close,
+  }
+}
+
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean =>
+  exitCode !== null || signalCode !== null
+
+/** Asks again and again, beside the gateways; `end` says how long the slowest answer took. */
+export const watchPings = (redis: TestRedis): { end(): Promise<number> } => {
+  let watching = true
+  let slowestMs = 0
+  const asked = async (): Promise<void> => {
+    while (watching) {
+      const startedAtMs = performance.now()
+      await redis.say('PING')
+      slowestMs = Math.max(slowestMs, performance.now() - startedAtMs)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+  const done = asked()
+  return {
+    end: async () => {
+      watching = false
+      await done
+      return slowestMs
     },
   }
 }
