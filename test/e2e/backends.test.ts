@@ -5,7 +5,15 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { newPlace, type Place, penstock, type Running, until, verb } from '../support/penstock.ts'
+import {
+  freePort,
+  newPlace,
+  type Place,
+  penstock,
+  type Running,
+  until,
+  verb,
+} from '../support/penstock.ts'
 
 const DEPLOYMENT = `kind: Deployment
 name: qwq-32b
@@ -13,19 +21,23 @@ weights: { huggingface: Qwen/QwQ-32B }
 engine: vllm
 context: 65536
 `
-/** Rehearsed nodes share this machine's loopback: other tests have 8100. */
-const INVENTORY = `nodes:
+/** Rehearsed nodes share this machine's loopback. */
+const inventoryOf = (http: number, rendezvous: number): string => `nodes:
   h20-1:
     address: 10.0.0.11
     gpus: { profile: h20-96g, count: 1 }
-    ports: { http: 19140, rendezvous: 19340 }
+    ports: { http: ${http}, rendezvous: ${rendezvous} }
 `
 
 type One = { readonly place: Place; readonly serve: Running; readonly key: string }
 
-const started = async (): Promise<One> => {
+type Spawned = Omit<One, 'key'>
+
+/** `spawned` has it before anything can fail. */
+const started = async (spawned: Spawned[]): Promise<One> => {
   const place = await newPlace()
   const serve = penstock(place, ['serve', '--rehearse'])
+  spawned.push({ place, serve })
   const [, key = ''] = await serve.says(/consumer key \(shown once\): (sk-ps-\w+)/)
   return { place, serve, key }
 }
@@ -35,14 +47,15 @@ const apply = async ({ place }: One, manifests: Readonly<Record<string, string>>
   mkdirSync(folder, { recursive: true })
   for (const [name, text] of Object.entries(manifests)) writeFileSync(join(folder, name), text)
   const inventory = join(place.home, 'inventory.yaml')
-  writeFileSync(inventory, INVENTORY)
+  writeFileSync(inventory, inventoryOf(await freePort(), await freePort()))
   const words = ['apply', '--inventory', inventory, '--manifests', folder]
   const { code, output } = await verb(place, ...words)
   expect(code, output).toBe(0)
 }
 
-const ended = ({ place, serve }: One): void => {
+const ended = async ({ place, serve }: Spawned): Promise<void> => {
   serve.signal('SIGKILL')
+  await serve.ended()
   const runs = join(place.home, 'run')
   for (const name of existsSync(runs) ? readdirSync(runs, { recursive: true }) : []) {
     if (!String(name).endsWith('.json')) continue
@@ -58,13 +71,14 @@ const ended = ({ place, serve }: One): void => {
 }
 
 describe('one Penstock behind another', { timeout: 240_000 }, () => {
+  const spawned: Spawned[] = []
   let inner: One
   let outer: One
   const keyFile = (): string => join(outer.place.home, 'manifests', 'inner.key')
 
   beforeAll(async () => {
-    inner = await started()
-    outer = await started()
+    inner = await started(spawned)
+    outer = await started(spawned)
     await apply(inner, { 'qwq-32b.yaml': DEPLOYMENT })
     const gateway = `kind: Gateway
 backends:
@@ -82,8 +96,8 @@ routes:
     }, 'qwq-32b ready')
   }, 240_000)
 
-  afterAll(() => {
-    for (const one of [outer, inner]) ended(one)
+  afterAll(async () => {
+    for (const one of spawned.splice(0).reverse()) await ended(one)
   })
 
   const ask = (model: string, stream = false): Promise<Response> =>
