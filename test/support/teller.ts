@@ -159,7 +159,8 @@ export const heard = (stream: string): Heard => {
   const continued: number[] = []
   let [text, roles, done] = ['', 0, false]
   let finish: string | null = null
-  for (const event of stream.split(/\n\n+/)) {
+  // Readers take what stands before the end for a whole event, and so does the gateway.
+  for (const event of stream.replace(/(?<=(?:^|\n)data: \[DONE\])\n$/, '').split(/\n\n+/)) {
     const mark = /^: penstock-continued (\d+)$/.exec(event)
     if (mark !== null) continued.push(Number(mark[1]))
     if (!event.startsWith('data: ')) continue
