@@ -199,7 +199,7 @@ describe('the ceiling', () => {
       const outputTokens = 600 + (second % 7)
       state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
     }
-    expect(state.running).toBeLessThan(64)
+    expect(state.running).toBeLessThan(34)
   })
 
   test('stays within its bounds, whatever is read', () => {
