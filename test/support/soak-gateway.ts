@@ -17,3 +17,6 @@ const policy: RoutePolicy = {
 }
 const gateway = await startTestGateway(snapshotOf([routeOf([targetOf(url)], { policy })]))
 process.send?.(gateway.handle.port)
+
+// The test is gone, however it ended: nobody else would stop this one.
+process.on('disconnect', () => process.exit(0))
