@@ -34,8 +34,12 @@ const defaultThreads = (): number => Math.min(MAX_THREADS, Math.max(1, available
 const isRedisUrl = (text: string): boolean => {
   const url = URL.parse(text)
   if (url === null || !/^rediss?:$/.test(url.protocol) || url.hostname === '') return false
-  return /^(\/\d{0,4})?$/.test(url.pathname) && url.search === '' && url.hash === ''
+  const plain = /^(\/\d{0,4})?$/.test(url.pathname) && url.search === '' && url.hash === ''
+  return plain && isEncoded(url.username) && isEncoded(url.password)
 }
+
+/** A `%` that stands for itself has to be written %25. */
+const isEncoded = (text: string): boolean => /^(?:[^%]|%[0-9A-Fa-f]{2})*$/.test(text)
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 

@@ -15,11 +15,11 @@ import { metricNames, readSignals, type Signals } from '../core/signals.ts'
 import { errorLine } from '../errors.ts'
 import type { Fleet } from '../fleet.ts'
 import type { Store } from '../store/store.ts'
+import { bounded } from '../telemetry/scrape.ts'
 
 /** Counters only rise: what is written late is found again at the next reading. */
 const WRITE_EVERY_MS = 10_000
 const READ_TIMEOUT_MS = 3000
-const READ_BYTES_MAX = 8 * 1024 * 1024
 const READ_CONCURRENCY = 16
 /** Replicas whose newest run is remembered; more than a fleet has slots. */
 const REPLICAS_MAX = 10_000
@@ -70,7 +70,10 @@ class Books implements EngineBooks {
     return async (ask) => {
       const replica = this.#replicaAt(ask.endpoint)
       if (replica === null) return probe(ask)
-      const answer = await probe({ ...ask, beforeSmoke: () => this.#open(replica, ask.endpoint) })
+      const answer = await probe({
+        ...ask,
+        beforeSmoke: () => this.#opening(replica, ask.endpoint),
+      })
       const run = this.#current.get(replica)
       const usage = answer.ready ? answer.usage : undefined
       if (usage !== undefined && run !== undefined) {
@@ -126,6 +129,15 @@ class Books implements EngineBooks {
     return null
   }
 
+  /** An engine is not kept from serving because its counters cannot be looked up. */
+  async #opening(replica: string, endpoint: string): Promise<void> {
+    try {
+      await this.#open(replica, endpoint)
+    } catch (error) {
+      this.#options.log.error(`${replica}: token counters not opened: ${errorLine(error)}`)
+    }
+  }
+
   /** Nobody but us has used a new engine yet: what it counted so far is its own warm-up. */
   async #open(replica: string, endpoint: string): Promise<void> {
     const { fleet, clock, store } = this.#options
@@ -171,8 +183,12 @@ class Books implements EngineBooks {
     try {
       const signal = AbortSignal.timeout(READ_TIMEOUT_MS)
       const answer = await fetch(`${endpoint}/metrics`, { signal })
-      const text = await answer.text()
-      if (answer.status !== 200 || text.length > READ_BYTES_MAX) return null
+      if (answer.status !== 200 || answer.body === null) {
+        await answer.body?.cancel()
+        return null
+      }
+      const text = await bounded(answer.body)
+      if (text === null) return null
       const { samples } = parseExposition(text, { wanted: metricNames(table) })
       return countersOf(readSignals(samples, table)) ?? NOTHING
     } catch (error) {

@@ -106,6 +106,7 @@ export const FinishedRequestSchema = z.strictObject({
   consumer: text.nullable(),
   key: text.nullable(),
   modelAsked: text.nullable(),
+  route: text.exactOptional().describe('of the route that was found, as gateway.yaml names it'),
   modelServed: text.nullable(),
   deployment: text.nullable(),
   replica: text.nullable(),

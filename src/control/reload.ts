@@ -13,7 +13,7 @@ import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../clock.ts'
 import type { InputFile, InputFiles, Issue } from '../core/admin.ts'
-import type { Desired } from '../core/desired.ts'
+import { type Desired, gatewayOf } from '../core/desired.ts'
 import { errorLine } from '../errors.ts'
 import type { Fleet } from '../fleet.ts'
 import type { AdminStore } from './admin.ts'
@@ -111,6 +111,8 @@ class Reload {
     try {
       await this.#lookOnce()
     } catch (error) {
+      // The next look tries again: the files may be right, and the disk full for a moment.
+      this.#settled = ''
       this.#problem(`the manifests could not be reloaded: ${errorLine(error)}`)
     } finally {
       this.#looking = false
@@ -178,7 +180,17 @@ class Reload {
       (name) => !this.#texts.has(name),
     )
     if (gone.length > 0) this.#problem(`${gone.join(', ')} is gone from ${directory}`)
-    else this.#use(files, checked.desired)
+    else if (this.#losesRoutes(checked.desired)) {
+      const what = `no route is declared in ${directory} any more, and with them every limit`
+      this.#problem(`${what} would go: \`penstock apply\` takes it over if that is meant`)
+    } else this.#use(files, checked.desired)
+  }
+
+  /** A file cut short, or with its lines commented out, still reads as a Gateway of none. */
+  #losesRoutes({ gateway, deployments }: Desired): boolean {
+    const usual = gatewayOf(null, deployments).routes
+    const before = this.#options.wanted.desired.gateway.routes
+    return isDeepStrictEqual(gateway.routes, usual) && !isDeepStrictEqual(before, usual)
   }
 
   #sameGateway(desired: Desired): boolean {
@@ -188,13 +200,14 @@ class Reload {
   #use(files: InputFiles, desired: Desired): void {
     const { wanted, fleet, store, rehearse, clock, log } = this.#options
     const changed = changedNames(textsOf(wanted.files.manifests), this.#texts).join(', ')
+    // Saved and in use, or neither: what a restart reads is what ran before it.
     fleet.generation = store.saveDesired(files, rehearse)
-    store.audit('penstock', 'reload', changed)
-    fleet.config.reloads += 1
-    fleet.config.reloadedAtMs = clock.now()
     wanted.use(files, desired)
     this.#applied = wanted.files
+    fleet.config.reloads += 1
+    fleet.config.reloadedAtMs = clock.now()
     this.#clear()
+    store.audit('penstock', 'reload', changed)
     log.info(`${changed} changed on disk: in use now`)
   }
 

@@ -122,29 +122,6 @@ export const itemsOf = (
   return count > max ? null : items
 }
 
-/** A copy with all edits made. Their ranges must not overlap; at one place, the order given. */
-export const applyEdits = (bytes: Uint8Array, edits: readonly Edit[]): Uint8Array => {
-  const sorted = edits.toSorted((a, b) => a.range.start - b.range.start)
-  const parts: Uint8Array[] = []
-  let at = 0
-  for (const { range, insert } of sorted) {
-    parts.push(bytes.subarray(at, range.start), insert)
-    at = range.end
-  }
-  parts.push(bytes.subarray(at))
-  const result = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0))
-  let filled = 0
-  for (const part of parts) {
-    result.set(part, filled)
-    filled += part.length
-  }
-  return result
-}
-
-/** A copy of `bytes` with `range` replaced. */
-export const splice = (bytes: Uint8Array, range: Range, insert: Uint8Array): Uint8Array =>
-  applyEdits(bytes, [{ range, insert }])
-
 export type Ask = {
   readonly model: string
   readonly modelRange: Range
@@ -194,13 +171,13 @@ export const readAsk = (
   const stream = streamRange === undefined ? false : (valueAt(bytes, streamRange) ?? false)
   if (typeof stream !== 'boolean') return { message: 'stream must be a boolean', param: 'stream' }
   const choices = n === undefined ? 1 : valueAt(bytes, n)
-  const { previous_response_id: before } = scan.fields
+  const before = scan.fields.previous_response_id
   const previous = before === undefined ? null : valueAt(bytes, before)
   return {
     model,
     modelRange,
     stream: stream && protocol.events !== null,
-    choices: typeof choices === 'number' ? choices : 1,
+    choices: (typeof choices === 'number' ? choices : 1) * promptsOf(bytes, scan.fields.prompt),
     start: scan.start,
     maxTokens: maxTokensOf(bytes, protocol.caps, scan.fields),
     sequences: sequencesOf(bytes, scan.fields),
@@ -208,6 +185,13 @@ export const readAsk = (
     previous: typeof previous === 'string' ? previous : null,
     fields: scan.fields,
   }
+}
+
+/** Each text, and each list of tokens, of a list of prompts is answered by a choice of its own. */
+const promptsOf = (bytes: Uint8Array, range: Range | undefined): number => {
+  if (range === undefined || bytes[range.start] !== OPEN_LIST) return 1
+  const items = itemsOf(bytes, range, SEQUENCES_MAX) ?? []
+  return Math.max(1, items.filter(({ start }) => !isDigit(bytes[start])).length)
 }
 
 /** Far above what an engine allows; keeps products of hostile numbers exact. */

@@ -4,7 +4,8 @@
  * SGLang, or a longer prompt), as far as that says the same as if nothing had happened
  * (engines.md 5.3). What is not known to be harmless is refused.
  */
-import { scanObject, splice } from './body.ts'
+import { scanObject } from './body.ts'
+import { splice } from './edits.ts'
 import { parsed, record } from './usage.ts'
 
 export type TextKind = 'chat' | 'completion'

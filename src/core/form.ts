@@ -43,6 +43,15 @@ export const readForm = (bytes: Uint8Array, contentType: string): Ask | Unreadab
   }
 }
 
+/**
+ * The type that an engine is told: the boundary alone. With a `charset` beside it, it would read
+ * other names of fields than we did (Starlette decodes them by it).
+ */
+export const formType = (contentType: string): string => {
+  const boundary = boundaryOf(contentType)?.toString('latin1').slice(2) ?? ''
+  return `multipart/form-data; boundary="${boundary}"`
+}
+
 /** The boundary, with its dashes; null: not a form, or one without a boundary. */
 const boundaryOf = (contentType: string): Buffer | null => {
   const type = /^multipart\/form-data[ \t]*(?=;)/i.exec(contentType)

@@ -13,6 +13,7 @@ export type RegexAnswer =
 
 /** 200 characters times this many steps is less than a millisecond. */
 const STATES_MAX = 1000
+const PARTS_MAX = 100_000
 const DEPTH_MAX = 50
 
 type Ranges = readonly (readonly [number, number])[]
@@ -233,8 +234,12 @@ const MATCH = -1
 /** Built from the end: each part is given where to go on and returns where it begins. */
 class Builder {
   readonly states: State[] = []
+  #parts = 0
 
   build(node: Node, next: number): number {
+    // An empty part, repeated, makes no states and takes its time all the same.
+    this.#parts += 1
+    if (this.#parts > PARTS_MAX) throw new Refused('too large: fewer repetitions', 0)
     switch (node.kind) {
       case 'one':
         return this.#add({ kind: 'one', ranges: node.ranges, next })

@@ -1,5 +1,6 @@
 /** A request's body as its route and its consumer let it be, before anything is counted. */
-import { type Ask, applyEdits, readAsk } from '../core/body.ts'
+import { type Ask, readAsk } from '../core/body.ts'
+import { applyEdits } from '../core/edits.ts'
 import { adjustParameters, changesText } from '../core/parameters.ts'
 import type { GatewayConsumer, GatewayRoute } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'

@@ -35,6 +35,8 @@ export type ChatStart = {
 export const startChat = async (start: ChatStart): Promise<void> => {
   const { state, ticket, asker, res, caller } = start
   const { key, protocol } = ticket
+  // The client left while its body was unpacked: its books are closed, and nothing may be charged.
+  if (ticket.finished) return
   const read = readRequest(start.body, protocol, asker.headers)
   ticket.ask = read
   // The body may have taken longer to arrive than the drain to begin.
@@ -56,7 +58,7 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   const share = splitOf(home, { sessionHash: ties.conversation, random: Math.random() })
   const later = continues(body, ask)
   const place = await admitted(state, share, { ticket, ask, key, asker, res, later })
-  if (place === null) return
+  if (place === null || ticket.finished) return
   const { from, route, target } = place
   new Exchange({
     state,
@@ -106,10 +108,16 @@ const admitted = async (
     return await settleOn(state, admission, choice)
   } catch (error) {
     const refused = error instanceof PenstockError ? error : null
-    if (refused === null || choice.cause !== null) throw error
+    if (refused === null || (choice.cause !== null && choice.cause !== 'saturation')) throw error
     // What was reserved for a place that never came.
     ticket.reservation?.settle(NOTHING)
     ticket.reservation = null
+    ticket.fallback = null
+    if (choice.cause === 'saturation') {
+      if (!(refused instanceof RateLimited || refused instanceof Saturated)) throw error
+      ticket.note(`no room there: ${refused.message}`)
+      return await settleOn(state, admission, { route: asked, cause: null })
+    }
     for (const cause of spillCauses(refused)) {
       const other = standInFor(asked, cause, { deny, tokens })
       if (other === null) continue

@@ -42,7 +42,9 @@ export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<F
     ticket.fallbacksTried = at + 1
     const route = routes[at]
     if (route === undefined || tokensAtMost(ticket) > route.context) continue
-    const target = chooseTarget(state, { route, affinity: ticket.affinity })
+    // As things stand now: the request may be older than several snapshots.
+    const targets = state.table.targetsOf(route.deployment)
+    const target = chooseTarget(state, { route, targets, affinity: ticket.affinity })
     if (target === null || !(await reserved(state, ask, route))) continue
     ticket.route = route
     ticket.fallback = cause

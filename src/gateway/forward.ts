@@ -96,8 +96,9 @@ export class Exchange implements Line, Running, AttemptListener {
     this.keepAliveMs = start.state.table.snapshot.keepAliveMs
     this.rename = renameFor(start.ticket, start.route)
     this.#state = start.state
-    this.#succession = new Succession(start)
     const { prepare, ...rest } = start
+    // Not `start` itself: it holds the body, which is let go before the answer ends.
+    this.#succession = new Succession(rest)
     this.#start = rest
     this.#prepare = prepare
     const { path, body, strip } = prepare(start.route)
@@ -269,10 +270,9 @@ export class Exchange implements Line, Running, AttemptListener {
     if (fallback === null) return false
     this.#attempt?.letGo()
     this.#seeking = true
-    fallback.then(
-      (next) => this.#fallen(next, failure),
-      (error: unknown) => this.#fallen(null, failureOf(error)),
-    )
+    fallback
+      .then((next) => this.#fallen(next, failure))
+      .catch((error: unknown) => this.#fallen(null, failureOf(error)))
     return true
   }
 

@@ -6,6 +6,7 @@ import { type Answer, growthOf, type Lesson, nextCeiling, roomFor } from '../cor
 import { serviceOf } from '../core/fair-queue.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
+import { type Watched, watchedOf } from './watched.ts'
 
 /**
  * A request that was sent this shortly before a reading may have missed it: engines bring their
@@ -25,8 +26,6 @@ const STEP_EVERY_MS = 1_000
 const BEYOND_RATIO = 0.25
 /** So many answers are looked through each time; more of them less often. */
 const GROWTH_EACH_TICK = 500
-/** Clocks of a replica's readings kept by a thread; of slots that are gone. */
-const WATCHED_MAX = 4096
 /** Ends between two readings that are remembered. */
 const GONE_MAX = 10_000
 
@@ -49,24 +48,13 @@ export type Clocks = {
   readonly wall: () => number
 }
 
-type Watched = {
-  readonly leases: Lease[]
-  /** When known ones ended of which the next reading may still tell. */
-  gone: number[]
-  target: Target
-  firstTokenTargetMs: number | null
-  readAtMs: number
-  seenPreemptions: number | null
-  foreign: number
-  growthAt: number
-}
-
 export class Occupancy {
   readonly slots: AdmissionSlots
   readonly #thread: number
   readonly now: Clocks['now']
   readonly #wall: Clocks['wall']
-  readonly #watched = new Map<number, Watched>()
+  /** By slot: MAX_SLOTS at most. */
+  readonly #watched = new Map<number, Watched<Lease>>()
 
   constructor(slots: AdmissionSlots, thread: number, { now, wall }: Clocks) {
     this.slots = slots
@@ -103,7 +91,13 @@ export class Occupancy {
     watched.firstTokenTargetMs = firstTokenTargetMs
     const readAtMs = target.readAtMs ?? 0
     watched.target = target
-    if (readAtMs <= watched.readAtMs || target.requestsRunning === null) return
+    if (target.requestsRunning === null) {
+      // An old number of what others have there would keep us out for good.
+      watched.foreign = 0
+      this.slots.noteForeign(target.slot, 0)
+      return
+    }
+    if (readAtMs <= watched.readAtMs) return
     watched.readAtMs = readAtMs
     // `readAtMs` is wall clock, ours is not: its age tells when it was.
     const marginMs = Math.max(MARGIN_MS_MIN, this.slots.firstToken(target.slot).ms)
@@ -159,7 +153,7 @@ export class Occupancy {
     this.add(slot, 'gone', 1)
   }
 
-  #of(target: Target): Watched {
+  #of(target: Target): Watched<Lease> {
     const known = this.#watched.get(target.slot)
     if (known !== undefined && known.target.id === target.id) return known
     if (known !== undefined) {
@@ -169,31 +163,13 @@ export class Occupancy {
       known.readAtMs = -1
       return known
     }
-    if (this.#watched.size >= WATCHED_MAX) this.#forgetOne()
-    const watched: Watched = {
-      leases: [],
-      gone: [],
-      target,
-      firstTokenTargetMs: null,
-      readAtMs: -1,
-      seenPreemptions: null,
-      foreign: 0,
-      growthAt: 0,
-    }
+    const watched = watchedOf<Lease>(target)
     this.#watched.set(target.slot, watched)
     return watched
   }
 
-  #forgetOne(): void {
-    for (const [slot, { leases }] of this.#watched) {
-      if (leases.length > 0) continue
-      this.#watched.delete(slot)
-      return
-    }
-  }
-
   /** What our answers there will still add to its cache. */
-  #grow(slot: number, watched: Watched, nowMs: number): void {
+  #grow(slot: number, watched: Watched<Lease>, nowMs: number): void {
     const { leases } = watched
     const every = Math.max(0, leases.length - GROWTH_EACH_TICK)
     if (nowMs - watched.growthAt < every) return
@@ -204,11 +180,14 @@ export class Occupancy {
   }
 
   /** One thread a second learns for all. */
-  #step(slot: number, watched: Watched, nowMs: number): void {
+  #step(slot: number, watched: Watched<Lease>, nowMs: number): void {
     if (!this.slots.tryLock(this.#thread, slot)) return
     try {
       const { learned, past } = this.slots.learned(slot)
       const elapsedMs = nowMs - (past[0] ?? 0)
+      // Another thread has learned from the same readings.
+      if (past[0] !== watched.steppedAtMs) watched.seenPreemptions = null
+      watched.steppedAtMs = past[0] ?? 0
       if (elapsedMs < STEP_EVERY_MS && (past[0] ?? 0) !== 0) return
       const now = [nowMs, ...this.#counters(slot)]
       // The first step has nothing to compare with.
@@ -228,6 +207,7 @@ export class Occupancy {
         firstTokenTargetMs: watched.firstTokenTargetMs,
       }
       watched.seenPreemptions = null
+      watched.steppedAtMs = nowMs
       this.slots.learn(slot, nextCeiling(learned, lesson), now)
     } finally {
       this.slots.unlock(slot)

@@ -16,22 +16,30 @@ export const enterQueue = async (
   route: GatewayRoute,
 ): Promise<Target | null> => {
   const { ticket, key, asker, res } = ask
+  // He left while his limits were asked: nothing may be charged to him any more.
+  if (ticket.finished) return null
   if (ticket.protocol.weighs === 'none') return anyOf(state, route)
+  const expected = expectedOf(state, { ...ask, route })
+  const { home } = ticket
   const entered = state.queue.enter({
     route,
     consumer: key.consumer,
     priority: asker.headers['x-penstock-priority'],
-    weight: expectedOf(state, { ...ask, route }),
+    // An image is a long text by its bytes; more than a context can neither be read nor answered.
+    weight: {
+      prompt: Math.min(route.context, expected.prompt),
+      completion: Math.min(route.context, expected.completion),
+    },
     streams: ask.ask.stream,
     res,
+    // Waiting for one replica, it would keep others from those that have room.
+    forced: home !== null,
     // As things stand then: the route may have waited through several snapshots.
     pick: (exclude) => {
-      const { affinity, home } = ticket
+      const { affinity } = ticket
       const current = state.table.targetsOf(route.deployment)
-      if (home === null) return chooseTarget(state, { route, targets: current, affinity, exclude })
-      // Waiting for one full replica, it would keep others from those that have room.
-      const targets = current.filter(({ slot }) => slot === home)
-      return chooseTarget(state, { route, targets, affinity })
+      const targets = home === null ? current : current.filter(({ slot }) => slot === home)
+      return chooseTarget(state, { route, targets, affinity, exclude })
     },
   })
   // Below the ceiling there is nothing to wait for, not even a turn of the event loop.
@@ -41,7 +49,8 @@ export const enterQueue = async (
 
 /** For what no GPU works on: full replicas do as well. */
 const anyOf = (state: GatewayState, route: GatewayRoute): Target => {
-  const target = chooseTarget(state, { route, affinity: null })
+  const targets = state.table.targetsOf(route.deployment)
+  const target = chooseTarget(state, { route, targets, affinity: null })
   if (target !== null) return target
   const message = `${route.model} is not available: no replica is ready`
   throw new PenstockError('model_unavailable', message, { param: 'model' })

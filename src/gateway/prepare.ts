@@ -1,5 +1,6 @@
 /** The request as one route's engine gets it. Asked again for each other route that is tried. */
-import { type Ask, applyEdits } from '../core/body.ts'
+import type { Ask } from '../core/body.ts'
+import { applyEdits } from '../core/edits.ts'
 import { enginePath, type Protocol } from '../core/protocol.ts'
 import type { GatewayRoute } from '../core/snapshot.ts'
 import { UsageStrip, usageEdit } from '../core/usage-strip.ts'

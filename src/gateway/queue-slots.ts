@@ -98,6 +98,8 @@ export class QueueSlots {
     for (let probe = 0; probe < PROBES; probe += 1) {
       const index = (start + probe) % ACCOUNTS
       const held = Atomics.load(this.#accountKeys, index)
+      // Another thread has just taken it for the same consumer.
+      if (held === key) return { index, key }
       if (held !== FREE && !this.#idle(index, nowMs)) continue
       const before = Atomics.compareExchange(this.#accountKeys, index, held, key)
       if (before !== held && before !== key) continue

@@ -1,7 +1,7 @@
 /** A request as it came: what its body asks for, and which of its headers an engine is sent. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Ask, readAsk } from '../core/body.ts'
-import { readForm } from '../core/form.ts'
+import { formType, readForm } from '../core/form.ts'
 import type { Protocol } from '../core/protocol.ts'
 import { PenstockError } from '../errors.ts'
 
@@ -27,7 +27,7 @@ export const upstreamHeaders = (
   { body }: Protocol,
   id: string,
 ): string[] => {
-  const type = body === 'form' ? (headers['content-type'] ?? '') : 'application/json'
+  const type = body === 'form' ? formType(headers['content-type'] ?? '') : 'application/json'
   const result = body === 'none' ? [] : ['content-type', type]
   result.push('accept-encoding', 'identity', 'x-request-id', id)
   const { connection } = headers

@@ -94,8 +94,8 @@ class Receiver {
   readonly #end = (): void => this.#finish(null)
 
   readonly #gone = (): void => {
-    // All of it is there, and is still being unpacked.
-    if (this.#how.gunzip !== null && this.#req.complete) return
+    // All of it was read, and is still being unpacked.
+    if (this.#how.gunzip !== null && this.#req.readableEnded) return
     this.#finish(
       new PenstockError('request_timeout', 'the client left before its body had arrived'),
     )

@@ -56,8 +56,8 @@ export const startStored = ({ state, ticket, asker, res, caller, id }: StoredSta
 }
 
 /**
- * The route, tied to the replica that keeps the answer that this one goes on from; as it is where
- * that is not known, and the engine will say so. Throws when that replica is gone.
+ * The route, tied to the replica that keeps the answer that this one goes on from. Throws where
+ * that is not known to be this consumer's, which the engine cannot tell, or its replica is gone.
  */
 export const heldTo = (
   { answers }: GatewayState,
@@ -65,7 +65,8 @@ export const heldTo = (
   { route, key, previous }: { route: GatewayRoute; key: GatewayKey; previous: string | null },
 ): GatewayRoute => {
   const slot = previous === null ? null : answers.slotOf(key.consumer, previous)
-  if (previous === null || slot === null) return route
+  if (previous === null || !ticket.protocol.keeps) return route
+  if (slot === null) throw unknown(previous, 'previous_response_id')
   const found = holderIn([route], slot)
   ticket.home = slot
   if (found !== null) return alone(found)
@@ -114,10 +115,10 @@ const pathOf = ({ path }: Protocol, id: string, query: URLSearchParams): string 
   return query.size === 0 ? filled : `${filled}?${query}`
 }
 
-const unknown = (id: string): PenstockError =>
+const unknown = (id: string, param = 'response_id'): PenstockError =>
   new PenstockError(
     'not_found',
     `no answer '${id.slice(0, 128)}' of yours is known here: the replica that made one keeps it ` +
       'until it restarts, if its engine keeps answers (vLLM: VLLM_ENABLE_RESPONSES_API_STORE)',
-    { param: 'response_id' },
+    { param },
   )

@@ -150,7 +150,8 @@ export class StreamAnswer implements Answer {
     const rest = this.#scanner.rest()
     this.#flush()
     // An engine that leaves out the empty line after its last event has still said [DONE].
-    if (!this.#done && this.#isDone(rest)) {
+    const said = !this.#done && this.#isDone(rest)
+    if (said && this.#watch.ending().finishReason !== ABORTED) {
       this.#done = true
       this.#settle()
       this.#send(rest, performance.now())
@@ -196,6 +197,10 @@ export class StreamAnswer implements Answer {
 
   failed(failure: Failure): void {
     const { res, caller } = this.#line
+    if (this.#whole?.standing === 'begun') {
+      this.#whole.failed(failure)
+      return
+    }
     if (this.#done) {
       this.#finish()
       return
@@ -207,7 +212,7 @@ export class StreamAnswer implements Answer {
       return
     }
     this.#flush()
-    if (this.#givenUp !== null) this.#send(this.#givenUp, performance.now())
+    if (this.#givenUp !== null) this.#sendGivenUp(this.#givenUp)
     const { status, body, reason } = failure
     const { sequence } = this.#watch
     const outcome = status === 504 ? 'timeout' : 'interrupted'
@@ -217,7 +222,17 @@ export class StreamAnswer implements Answer {
     this.#line.finish(finish, this.ending())
   }
 
+  /** The engine's last words, as they would have been read had nobody been asked to go on. */
+  #sendGivenUp(bytes: Uint8Array): void {
+    const event = { start: 0, end: bytes.length }
+    this.#watch.see(bytes, event)
+    this.#strip?.add(bytes, event)
+    this.#send(this.#strip === null ? bytes : this.#strip.take(true), performance.now())
+  }
+
   tick(nowMs: number): void {
+    // An answer in one piece has a head of its own.
+    if (this.#whole !== null) return
     if (this.#done && nowMs - this.#lastWriteAtMs > CLOSE_AFTER_DONE_MS) this.#finish()
     if (this.#done) return
     const { keepAliveMs, res } = this.#line

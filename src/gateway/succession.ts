@@ -53,10 +53,6 @@ export class Succession {
     if (!may) return null
     ticket.retries += 1
     ticket.note(`${nameOf(ticket)} failed (${wordsOf(blame)}): ${other.id} is asked`)
-    const status = blame.status === null ? '' : ` ${blame.status}`
-    ticket.note(
-      `${blame.kind}${status} at ${ticket.target?.id ?? 'no replica'}: ${other.id} instead`,
-    )
     return other
   }
 

@@ -61,6 +61,19 @@ export class Table {
     for (const route of this.snapshot.routes) yield* within(route)
   }
 
+  /** Each replica once, with the earliest first token that any of its routes wants; null: none. */
+  everyTarget(): readonly { readonly target: Target; readonly dueMs: number | null }[] {
+    const all = new Map<string, { readonly target: Target; readonly dueMs: number | null }>()
+    for (const { targets, policy } of this.everyRoute()) {
+      for (const target of targets) {
+        const dues = [all.get(target.id)?.dueMs, policy?.firstTokenTargetMs]
+        const known = dues.filter((due) => due !== null && due !== undefined)
+        all.set(target.id, { target, dueMs: known.length === 0 ? null : Math.min(...known) })
+      }
+    }
+    return [...all.values()]
+  }
+
   /** Deployments and backends, also those that only answer in another's place. */
   deployments(): ReadonlySet<string> {
     return new Set(this.#targets.keys())

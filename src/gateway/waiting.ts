@@ -35,6 +35,8 @@ export type EnterAsk = {
   readonly weight: Weight
   readonly streams: boolean
   readonly res: ServerResponse
+  /** Only one replica will do: it is asked whether it has room or not, and nobody waits for it. */
+  readonly forced: boolean
   /** The best of the ready replicas that are not excluded. */
   readonly pick: (exclude: ReadonlySet<string>) => Target | null
 }
@@ -96,10 +98,16 @@ export class Waiting {
     this.#lanes.lift(lane, account, band)
     const payer = this.#lanes.payer(lane, { account, weight: settings.weight }, this.#wake)
     const asking: Asking = { ask, account, payer }
-    const free = queueOf(route).ceiling === 'none'
+    const free = ask.forced || queueOf(route).ceiling === 'none'
     if (free || this.#slots.waiting(lane.index).count === 0) {
       const place = this.#place(lane, asking, null)
       if (place !== null) return place
+      if (ask.forced) {
+        payer.freed(true)
+        throw new PenstockError('model_unavailable', `${route.model}: its replica is not ready`, {
+          param: 'model',
+        })
+      }
     }
     try {
       this.#makeRoom(lane, asking, band)
@@ -118,11 +126,7 @@ export class Waiting {
 
   /** A new snapshot: readings to take in, and perhaps nobody left to wait for. */
   published(): void {
-    for (const { targets, policy } of this.#table().everyRoute()) {
-      for (const target of targets) {
-        this.occupancy.read(target, policy?.firstTokenTargetMs ?? null)
-      }
-    }
+    for (const { target, dueMs } of this.#table().everyTarget()) this.occupancy.read(target, dueMs)
     for (const lane of this.#lanes.all()) {
       for (const waiter of lane.queue.all()) {
         const { route } = waiter.item.ask
@@ -254,7 +258,7 @@ export class Waiting {
   /** Room on the best replica that has some. */
   #place(lane: Waits, { ask, payer, account }: Asking, enteredAtMs: number | null): Place | null {
     const { route, weight, streams } = ask
-    const force = queueOf(route).ceiling === 'none'
+    const force = ask.forced || queueOf(route).ceiling === 'none'
     const full = new Set<string>()
     for (;;) {
       const target = ask.pick(full)

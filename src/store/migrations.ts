@@ -109,6 +109,10 @@ const MIGRATIONS: readonly Migration[] = [
     name: 'runs that outlived a Penstock that was killed',
     sql: 'ALTER TABLE engine_runs ADD COLUMN kills INTEGER NOT NULL DEFAULT 0;',
   },
+  {
+    name: 'which route a request was found to be for',
+    sql: 'ALTER TABLE requests ADD COLUMN route TEXT;',
+  },
 ]
 
 const SCHEMA_VERSION = MIGRATIONS.length

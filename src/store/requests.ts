@@ -62,6 +62,7 @@ const rowOf = (request: FinishedRequest): RequestRow => ({
   retries: whole(request.retries ?? null),
   continuations: whole(request.continuations ?? null),
   decision: request.decision?.slice(0, DECISION_MAX) ?? null,
+  route: request.route ?? null,
 })
 
 const requestOf = (row: Selectable<Tables['requests']>): FinishedRequest => ({
@@ -89,6 +90,7 @@ const requestOf = (row: Selectable<Tables['requests']>): FinishedRequest => ({
   ...(row.retries === null ? {} : { retries: row.retries }),
   ...(row.continuations === null ? {} : { continuations: row.continuations }),
   ...(row.decision === null ? {} : { decision: row.decision }),
+  ...(row.route === null ? {} : { route: row.route }),
 })
 
 /** Caller-chosen id, our moment, and a duration that nobody can choose: 64 bits of them. */

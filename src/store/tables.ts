@@ -73,6 +73,7 @@ export type Tables = {
     retries: number | null
     continuations: number | null
     decision: string | null
+    route: string | null
   }
   /** Requests of a day that share who asked and who answered, summed. Empty text: none. */
   usage_days: {

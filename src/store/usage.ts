@@ -3,7 +3,9 @@
  * by adding. Bounded by day and over all days; what does not fit shares the row "other", so that
  * sums stay whole whatever a caller sends.
  */
+
 import { dayOf } from '../core/day.ts'
+import { patternOf } from '../core/pattern.ts'
 import {
   addUsage,
   noUsage,
@@ -30,12 +32,20 @@ const OTHER = 'other'
 const KEYS = ['day', 'consumer', 'key_id', 'model_asked', 'model_served', 'deployment'] as const
 type DayKey = Pick<Tables['usage_days'], (typeof KEYS)[number]>
 
-/** What a caller asked for is a name only where it led somewhere: else it is any string at all. */
+/**
+ * What a caller asked for is a name only where it led somewhere, and then that of its route where
+ * the route is a pattern: else it is any string at all, and a day has room for so many.
+ */
+const askedOf = ({ deployment, route, model_asked: asked }: RequestRow): string => {
+  if (deployment === null) return ''
+  return route !== null && patternOf(route).kind !== 'exact' ? route : (asked ?? '')
+}
+
 const keyOf = (row: RequestRow): DayKey => ({
   day: dayOf(row.accepted_at_ms),
   consumer: row.consumer ?? '',
   key_id: row.key_id ?? '',
-  model_asked: row.deployment === null ? '' : (row.model_asked ?? ''),
+  model_asked: askedOf(row),
   model_served: row.model_served ?? '',
   deployment: row.deployment ?? '',
 })

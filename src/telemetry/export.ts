@@ -42,7 +42,9 @@ export const exportFleet = (
   metrics.reloads.inc(reloads)
   metrics.reloadFailures.inc(reloadFailures)
   metrics.reloadOk.set(broken ? 0 : 1)
-  if (reloadedAtMs !== null) metrics.reloadedAt.set(reloadedAtMs / 1000)
+  // What has no value is left out: a zero would be 1970, and an alarm where nothing is amiss.
+  if (reloadedAtMs === null) metrics.reloadedAt.remove()
+  else metrics.reloadedAt.set(reloadedAtMs / 1000)
   metrics.inFlight.set(view.gateway.inFlight)
   metrics.threads.set(view.gateway.threads)
   exportLimits(metrics, view.gateway.limits)
@@ -66,7 +68,11 @@ export const exportFleet = (
 
 const exportLimits = (metrics: FleetMetrics, { overflows, redis }: LimitsView): void => {
   metrics.limitOverflows.inc(overflows)
-  if (redis === null) return
+  if (redis === null) {
+    metrics.redisUp.remove()
+    metrics.limitGateways.remove()
+    return
+  }
   metrics.redisUp.set(redis.local === 0 ? 1 : 0)
   metrics.limitsShared.set({ state: 'redis' }, redis.shared)
   metrics.limitsShared.set({ state: 'local' }, redis.local)

@@ -214,7 +214,7 @@ const ratesOf = ({ prompt, generation }: Watched, nowMs: number): TokenRates => 
 })
 
 /** Null when there is more than we take; leaving the loop closes the connection. */
-const bounded = async (body: AsyncIterable<Uint8Array>): Promise<string | null> => {
+export const bounded = async (body: AsyncIterable<Uint8Array>): Promise<string | null> => {
   const chunks: Uint8Array[] = []
   let size = 0
   for await (const chunk of body) {

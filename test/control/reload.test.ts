@@ -79,7 +79,7 @@ const world = async () => {
   const tokens = (): number | undefined =>
     wanted.desired.gateway.routes[0]?.limits[0]?.tokensPerMinute
   const { config } = fleet
-  return { directory, write, wanted, saved, lines, apply, start, tokens, config }
+  return { directory, write, wanted, saved, lines, apply, start, tokens, config, store }
 }
 
 /** Longer than a look, a rest and another look take. */
@@ -104,6 +104,42 @@ describe('a changed Gateway', () => {
     expect(saved[0]?.manifests.map(({ text }) => text)).toContain(gatewayOf(200))
     expect(config).toMatchObject({ problem: null, broken: false, reloads: 1, failures: 0 })
     expect(lines.join()).toContain('gateway.yaml changed on disk: in use now')
+  })
+
+  test.each([
+    ['cut after its first line', 'kind: Gateway\n'],
+    ['with every line commented out', '# kind: Gateway\n# routes: []\n'],
+  ])('%s would drop every limit, and waits for an apply', async (_name, text) => {
+    const { write, apply, start, tokens, config, saved } = await world()
+    await apply()
+    start()
+    await aWhile()
+    write('gateway.yaml', text)
+    await until('it is said', () => config.broken)
+    expect(config.problem).toContain('no route is declared')
+    expect(tokens()).toBe(100)
+    expect(saved).toEqual([])
+    write('gateway.yaml', gatewayOf(300))
+    await until('the new limit', () => tokens() === 300)
+    expect(config.broken).toBe(false)
+  })
+
+  test('that cannot be saved is tried again, and is not in use before', async () => {
+    const { write, apply, start, tokens, config, store } = await world()
+    await apply()
+    start()
+    await aWhile()
+    const save = store.saveDesired
+    store.saveDesired = () => {
+      throw new Error('the disk is full')
+    }
+    write('gateway.yaml', gatewayOf(400))
+    await until('it is said', () => config.broken)
+    expect(config.problem).toContain('the disk is full')
+    expect(tokens()).toBe(100)
+    store.saveDesired = save
+    await until('the new limit', () => tokens() === 400)
+    expect(config.broken).toBe(false)
   })
 
   test('also by rename-and-replace, again and again', async () => {

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { readAsk, scanBody, scanObject, splice, TRACKED, valueAt } from '../../src/core/body.ts'
+import { readAsk, scanBody, scanObject, TRACKED, valueAt } from '../../src/core/body.ts'
+import { splice } from '../../src/core/edits.ts'
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const text = (value: Uint8Array): string => new TextDecoder().decode(value)

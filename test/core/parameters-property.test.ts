@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { applyEdits, scanBody } from '../../src/core/body.ts'
+import { scanBody } from '../../src/core/body.ts'
+import { applyEdits } from '../../src/core/edits.ts'
 import { type Parameters, ParametersSchema } from '../../src/core/gateway-manifest.ts'
 import { adjustParameters } from '../../src/core/parameters.ts'
 

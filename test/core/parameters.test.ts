@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { applyEdits, scanBody } from '../../src/core/body.ts'
+import { scanBody } from '../../src/core/body.ts'
+import { applyEdits } from '../../src/core/edits.ts'
 import { type Parameters, ParametersSchema } from '../../src/core/gateway-manifest.ts'
 import { adjustParameters, changesText } from '../../src/core/parameters.ts'
 

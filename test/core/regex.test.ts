@@ -12,7 +12,8 @@ const found = (source: string, text: string): boolean => {
 /** Expressions over a small alphabet, so that names match often. */
 const expression = fc.letrec<{ all: string; one: string }>((tie) => ({
   one: fc.oneof(
-    { depthSize: 'small', withCrossShrink: true },
+    // Deeper ones have more states than we take, or take JavaScript minutes.
+    { depthSize: 'small', maxDepth: 3, withCrossShrink: true },
     fc.constantFrom('a', 'b', '-', '.', '\\d', '\\w', '\\S', '[ab]', '[^a]', '[a-c1-]', '\\.'),
     tie('all').map((inner) => `(${inner})`),
     tie('all').map((inner) => `(?:${inner})`),
@@ -41,6 +42,9 @@ const name = fc.oneof(
 test('finds what JavaScript finds', () => {
   fc.assert(
     fc.property(expression, fc.array(name, { minLength: 1, maxLength: 8 }), (source, names) => {
+      const answer = regexOf(source)
+      // One of more than a thousand states is refused: that is its own test below.
+      fc.pre(answer.ok || !answer.message.startsWith('too large'))
       for (const one of names) {
         expect(found(source, one), `${source} in ${one}`).toBe(new RegExp(source, 'u').test(one))
       }

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { readAsk, splice } from '../../src/core/body.ts'
+import { readAsk } from '../../src/core/body.ts'
+import { splice } from '../../src/core/edits.ts'
 import { SseScanner } from '../../src/core/sse.ts'
 import { UsageStrip, usageEdit } from '../../src/core/usage-strip.ts'
 

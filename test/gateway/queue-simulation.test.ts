@@ -206,6 +206,7 @@ class World {
         priority: undefined,
         weight: { prompt, completion: answer },
         streams: true,
+        forced: false,
         res: request.client,
         pick: (full) => (full.has(this.#target.id) ? null : this.#target),
       })

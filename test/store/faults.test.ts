@@ -137,7 +137,7 @@ test('a database of a newer Penstock is refused and left as it is', async () => 
   file.exec("INSERT INTO migrations VALUES (7, 'from the future', 0)")
   file.close()
   const failure = await failureOf(home)
-  expect(failure.message).toMatch(/written by a newer Penstock \(schema 7, this one knows 4\)/)
+  expect(failure.message).toMatch(/written by a newer Penstock \(schema 7, this one knows 5\)/)
 })
 
 test('a home that is a file, or under one, is said so', async () => {

@@ -279,3 +279,18 @@ test('a request is counted in the engine run that it was let through to', async 
   }
   expect((await store.runs()).map(({ run }) => run.run)).toEqual([29, 28, 27, 26, 25])
 })
+
+test('who asks a pattern by many names is one line of the day, and hides nobody', async () => {
+  const { store } = await opened()
+  const names = Array.from({ length: 50 }, (_, nth) => `gpt-${nth}`)
+  const asked = names.map((modelAsked) => finished(nextId(), { modelAsked, route: 'gpt-*' }))
+  const alias = finished(nextId(), { modelAsked: 'best', route: 'deepseek-r1' })
+  store.recordRequests([...asked, alias])
+  const rows = await store.usage({ ...ALL, by: ['model'] })
+  expect(rows.map(({ model, requests }) => [model, requests]).sort()).toEqual([
+    ['best', 1],
+    ['gpt-*', 50],
+  ])
+  const [last] = await store.recentRequests(1)
+  expect(last).toMatchObject({ modelAsked: 'best', route: 'deepseek-r1' })
+})

@@ -1,0 +1,28 @@
+/** What one thread knows of a replica between two of its readings. */
+import type { Target } from '../core/snapshot.ts'
+
+export type Watched<Lease> = {
+  readonly leases: Lease[]
+  /** When known ones ended of which the next reading may still tell. */
+  gone: number[]
+  target: Target
+  firstTokenTargetMs: number | null
+  readAtMs: number
+  seenPreemptions: number | null
+  foreign: number
+  /** The last step of any thread that this one knows of. */
+  steppedAtMs: number
+  growthAt: number
+}
+
+export const watchedOf = <Lease>(target: Target): Watched<Lease> => ({
+  leases: [],
+  gone: [],
+  target,
+  firstTokenTargetMs: null,
+  readAtMs: -1,
+  seenPreemptions: null,
+  foreign: 0,
+  steppedAtMs: 0,
+  growthAt: 0,
+})
