@@ -184,7 +184,7 @@ test.each(['chat-vllm', 'chat-sglang'])(
     )
     expect(gone).toBeInstanceOf(OpenAI.NotFoundError)
     await met('the reports', () => finished.length === 15)
-    // Two threads tell in batches of their own: the order of the reports is not that of the requests.
+    // Two threads tell in batches of their own: reports come in no order.
     const refused = finished.filter((report) => report.outcome !== 'ok')
     expect(refused).toMatchObject([{ outcome: 'refused', status: 404 }])
   },
