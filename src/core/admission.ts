@@ -22,8 +22,15 @@ const PREFILL_TOKENS_MIN = 256
 const RUNNING_START = 64
 const RUNNING_MIN = 4
 const RUNNING_MAX = 100_000
-/** Places kept for consumers who hold fewer than these, so that they need not wait for a place. */
+/**
+ * Of places, and of the cache, kept for consumers who hold less than their share, so that they need
+ * not wait until somebody's answer ends. While there are several, so many places at least: of the
+ * one, a second request finds none.
+ */
 const RESERVED_RATIO = 0.05
+const RESERVED_MIN = 2
+/** However few places there are, most of them are for everybody. */
+const RESERVED_RATIO_MAX = 0.25
 
 export type Signals = Pick<
   Target,
@@ -69,8 +76,10 @@ const GO: Room = { go: true }
 export type RoomAsk = {
   readonly sent: Sent
   readonly ceiling: Ceiling
-  /** What its consumer has running or waiting there beside it. */
+  /** What its consumer has running or waiting beside it, for each of the model's replicas. */
   readonly holds: number
+  /** Consumers who were served of late, it among them. */
+  readonly consumers: number
   /** Its answer comes in one piece: when the engine begins with it cannot be seen. */
   readonly whole: boolean
 }
@@ -79,23 +88,40 @@ export type RoomAsk = {
  * May the request that `sent` already counts go? An unknown signal is not zero: then only the
  * number of requests decides, and it is bounded.
  */
-export const roomFor = (signals: Signals, { sent, ceiling, holds, whole }: RoomAsk): Room => {
+export const roomFor = (signals: Signals, ask: RoomAsk): Room => {
+  const { sent, ceiling, whole } = ask
   // Alone on the machine: whatever does not fit now never will.
   if (sent.held <= 1 && sent.foreign === 0) return GO
   const places = placesOf(ceiling, signals.maxRunning ?? null)
-  const reserved = Math.floor(places * RESERVED_RATIO)
-  const open = holds < reserved ? places : places - reserved
-  if (sent.held + sent.foreign > open) return { go: false, reason: 'running' }
+  const kept = keptFrom(places, ask)
+  if (sent.held + sent.foreign > places - kept.places) return { go: false, reason: 'running' }
   const { requestsWaiting: waiting, kvCacheUsageRatio: ratio } = signals
   if (waiting === null || ratio === null) return GO
   if (waiting > WAITING_MAX) return { go: false, reason: 'waiting' }
   // What has shown a token does not wait, and what was sent before the reading is counted in it.
   const mayWait = Math.min(sent.unstarted, waiting + sent.fresh)
   const batch = whole && waiting === 0 && sent.unstartedTokens <= ceiling.prefillTokens
-  if (mayWait > WAITING_MAX && !batch) return { go: false, reason: 'prefill' }
+  if (mayWait > WAITING_MAX - kept.prompts && !batch) return { go: false, reason: 'prefill' }
   const capacity = signals.kvCapacityTokens ?? null
   const used = capacity === null ? ratio : ratio + kvShare(sent, capacity)
-  return used > ceiling.kvRatio ? { go: false, reason: 'kv cache' } : GO
+  const open = ceiling.kvRatio * (1 - kept.cacheRatio)
+  return used > open ? { go: false, reason: 'kv cache' } : GO
+}
+
+type Kept = { readonly places: number; readonly prompts: number; readonly cacheRatio: number }
+
+const NOTHING_KEPT: Kept = { places: 0, prompts: 0, cacheRatio: 0 }
+
+/**
+ * What is kept for others than who asks. One who was alone of late is one of two: a few places are
+ * kept for whoever may come, but neither cache nor a prompt's turn, which the engine would miss.
+ */
+const keptFrom = (places: number, { holds, consumers }: RoomAsk): Kept => {
+  if (holds < places / Math.max(2, consumers)) return NOTHING_KEPT
+  const share = Math.floor(places * RESERVED_RATIO)
+  if (consumers < 2) return { ...NOTHING_KEPT, places: share }
+  const least = Math.min(RESERVED_MIN, Math.floor(places * RESERVED_RATIO_MAX))
+  return { places: Math.max(least, share), prompts: 1, cacheRatio: RESERVED_RATIO }
 }
 
 const kvShare = ({ unseenTokens, growthTokens }: Sent, capacity: number): number =>

@@ -9,6 +9,9 @@ import type { Account, QueueSlots } from './queue-slots.ts'
 /** Deployments and consumers whose places a thread remembers. */
 const REMEMBERED_MAX = 10_000
 
+/** Who was served of late is counted so often. */
+const COUNT_EVERY_MS = 1000
+
 /** What the order needs to know of one that waits. */
 export type Queued = { readonly account: Account; readonly tokens: number }
 
@@ -30,6 +33,8 @@ export class Lanes<Item extends Queued> {
   readonly #now: () => number
   readonly #lanes = new Map<string, Lane<Item>>()
   readonly #accounts = new Map<string, Account>()
+  #counts: readonly number[] = []
+  #countedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(thread: number, slots: QueueSlots, now: () => number) {
     this.#thread = thread
@@ -69,6 +74,17 @@ export class Lanes<Item extends Queued> {
     return account
   }
 
+  /** What it has beside the request that asks, and with how many it shares the deployment. */
+  shareOf({ index }: Lane<Item>, account: Account): { holds: number; consumers: number } {
+    const nowMs = this.#now()
+    if (nowMs - this.#countedAtMs >= COUNT_EVERY_MS) {
+      this.#countedAtMs = nowMs
+      this.#counts = this.#slots.consumers(nowMs)
+    }
+    const consumers = Math.max(1, this.#counts[index] ?? 0)
+    return { holds: this.#slots.held(account) - 1, consumers }
+  }
+
   /** Who pays for one request; it has its account until `freed` says that it is over. */
   payer(
     lane: Lane<Item>,
@@ -76,15 +92,14 @@ export class Lanes<Item extends Queued> {
     wake: (lane: Lane<Item>) => void,
   ): Payer {
     let over = false
-    this.#hold(account, 1)
+    this.#hold(lane, account, 1)
     return {
       weight,
       charge: (parts) => this.#slots.charge(account, parts),
-      held: () => this.#slots.held(account),
       freed: (ended) => {
         if (ended && !over) {
           over = true
-          this.#hold(account, -1)
+          this.#hold(lane, account, -1)
         }
         wake(lane)
       },
@@ -139,8 +154,8 @@ export class Lanes<Item extends Queued> {
     return { position: Math.round(share * count) + 1, tokens: share * tokens }
   }
 
-  #hold(account: Account, by: 1 | -1): void {
-    this.#slots.hold(this.#thread, account, { by, nowMs: this.#now() })
+  #hold({ index: lane }: Lane<Item>, account: Account, by: 1 | -1): void {
+    this.#slots.hold(this.#thread, account, { by, lane, nowMs: this.#now() })
   }
 
   #forgetEmpty(): void {

@@ -2,7 +2,14 @@
  * One thread's requests on the replicas: each holds a lease from admission to its end, which counts
  * it in the shared slots, in the steps in which an engine comes to know of it.
  */
-import { type Answer, growthOf, type Lesson, nextCeiling, roomFor } from '../core/admission.ts'
+import {
+  type Answer,
+  growthOf,
+  type Lesson,
+  nextCeiling,
+  type RoomAsk,
+  roomFor,
+} from '../core/admission.ts'
 import { serviceOf } from '../core/fair-queue.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
@@ -35,8 +42,6 @@ export type Weight = { readonly prompt: number; readonly completion: number }
 export type Payer = {
   readonly weight: number
   charge(parts: number): void
-  /** What this consumer has running or waiting. */
-  held(): number
   /** There may be room now; `over`: the request has ended. */
   freed(over: boolean): void
 }
@@ -66,7 +71,13 @@ export class Occupancy {
   /** Takes room on a replica; null: it has none. `force`: counted, but not asked. */
   take(
     target: Target,
-    ask: { weight: Weight; payer: Payer; streams: boolean; force: boolean },
+    ask: {
+      readonly weight: Weight
+      readonly payer: Payer
+      readonly streams: boolean
+      readonly force: boolean
+      readonly share: Pick<RoomAsk, 'holds' | 'consumers'>
+    },
   ): Lease | null {
     const lease = new Lease(this, ask)
     // Counted first and judged afterwards: two at once may both be refused, never both let in.
@@ -77,7 +88,7 @@ export class Occupancy {
     const room = roomFor(target, {
       sent,
       ceiling: this.slots.ceiling(slot),
-      holds: ask.payer.held() - 1,
+      ...ask.share,
       whole: !ask.streams,
     })
     if (room.go) return lease

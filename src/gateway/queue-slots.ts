@@ -40,6 +40,8 @@ export class QueueSlots {
   readonly #lanes: Int32Array
   readonly #parts: Int32Array
   readonly #usedAt: Int32Array
+  /** The lane of an account, and 1. */
+  readonly #laneOf: Int32Array
   readonly #holds: Int32Array
   readonly #bells: Int32Array
 
@@ -50,7 +52,7 @@ export class QueueSlots {
     const words =
       LANES * LANE_WIDTH +
       this.#threads * LANES * PART_WIDTH +
-      ALL +
+      ALL * 2 +
       this.#threads * ALL +
       this.#threads
     this.buffer = buffer ?? new SharedArrayBuffer(longs * 8 + words * 4)
@@ -70,6 +72,7 @@ export class QueueSlots {
     this.#lanes = word(LANES * LANE_WIDTH)
     this.#parts = word(this.#threads * LANES * PART_WIDTH)
     this.#usedAt = word(ALL)
+    this.#laneOf = word(ALL)
     this.#holds = word(this.#threads * ALL)
     this.#bells = word(this.#threads)
     if (buffer === undefined) this.#heads.fill(NOBODY)
@@ -134,9 +137,21 @@ export class QueueSlots {
   }
 
   /** A request of this consumer begins or ends, waiting or running. */
-  hold(thread: number, { index }: Account, { by, nowMs }: { by: 1 | -1; nowMs: number }): void {
+  hold(thread: number, { index }: Account, { by, lane, nowMs }: Held): void {
     Atomics.add(this.#holds, thread * ALL + index, by)
+    Atomics.store(this.#laneOf, index, lane + 1)
     this.#touch(index, nowMs)
+  }
+
+  /** By lane, the consumers that have something here, or had it within a minute. */
+  consumers(nowMs: number): number[] {
+    const counts = Array.from({ length: LANES }, () => 0)
+    for (let index = 0; index < ALL; index += 1) {
+      const lane = Atomics.load(this.#laneOf, index) - 1
+      if (lane < 0 || this.#idle(index, nowMs)) continue
+      counts[lane] = (counts[lane] ?? 0) + 1
+    }
+    return counts
   }
 
   /** How many requests this consumer has here, over all threads. */
@@ -274,6 +289,8 @@ export class QueueSlots {
     Atomics.store(this.#usedAt, index, Math.floor(nowMs) | 0)
   }
 }
+
+type Held = { readonly by: 1 | -1; readonly lane: number; readonly nowMs: number }
 
 export type Account = { readonly index: number; readonly key: bigint }
 

@@ -260,10 +260,11 @@ export class Waiting {
     const { route, weight, streams } = ask
     const force = ask.forced || queueOf(route).ceiling === 'none'
     const full = new Set<string>()
+    const share = this.#share(lane, route, account)
     for (;;) {
       const target = ask.pick(full)
       if (target === null || full.has(target.id)) return null
-      const lease = this.occupancy.take(target, { weight, payer, streams, force })
+      const lease = this.occupancy.take(target, { weight, payer, streams, force, share })
       if (lease === null) {
         full.add(target.id)
         continue
@@ -273,6 +274,14 @@ export class Waiting {
       const queueMs = enteredAtMs === null ? null : this.occupancy.now() - enteredAtMs
       return { target, lease, queueMs }
     }
+  }
+
+  #share(lane: Waits, { deployment }: GatewayRoute, account: Account) {
+    const { holds, consumers } = this.#lanes.shareOf(lane, account)
+    const ready = this.#table()
+      .targetsOf(deployment)
+      .filter(({ state }) => state === 'ready')
+    return { holds: holds / Math.max(1, ready.length), consumers }
   }
 
   /** While somebody waits here, rings of other threads are heard. */

@@ -31,7 +31,16 @@ const ALONE: Sent = {
   growthTokens: 1000,
 }
 const room = (signals: Partial<Signals>, sent: Partial<Sent> = {}, holds = 100, whole = false) =>
-  roomFor({ ...IDLE, ...signals }, { sent: { ...ALONE, ...sent }, ceiling: CEILING, holds, whole })
+  among(1, signals, { sent, holds, whole })
+const among = (
+  consumers: number,
+  signals: Partial<Signals>,
+  ask: { sent: Partial<Sent>; holds: number; whole?: boolean },
+) =>
+  roomFor(
+    { ...IDLE, ...signals },
+    { whole: false, ...ask, sent: { ...ALONE, ...ask.sent }, ceiling: CEILING, consumers },
+  )
 
 describe('room', () => {
   test('an idle engine has it, a full one says what it lacks', () => {
@@ -65,6 +74,33 @@ describe('room', () => {
     expect(room({}, { held: 62 }, 60).go).toBe(false)
     expect(room({}, { held: 62 }, 1).go).toBe(true)
     expect(room({}, { held: 65 }, 1).go).toBe(false)
+  })
+
+  test('beside others, who holds more than his share leaves them places, a prompt and cache', () => {
+    const [large, small] = [40, 3]
+    const both = (signals: Partial<Signals>, sent: Partial<Sent>) =>
+      [large, small].map((holds) => among(2, signals, { sent, holds }))
+    const go = { go: true }
+    expect(both({}, { held: 61 })).toEqual([go, go])
+    expect(both({}, { held: 62 })).toEqual([{ go: false, reason: 'running' }, go])
+    expect(both({}, { unstarted: 2, fresh: 2 })).toEqual([{ go: false, reason: 'prefill' }, go])
+    const nearlyFull = { kvCacheUsageRatio: 0.8 }
+    expect(both(nearlyFull, { unseenTokens: 1500 })).toEqual([
+      { go: false, reason: 'kv cache' },
+      go,
+    ])
+    // Alone of late, nothing of that would serve anybody.
+    expect(room({}, { unstarted: 2, fresh: 2 }, large).go).toBe(true)
+    expect(room(nearlyFull, { unseenTokens: 1500 }, large).go).toBe(true)
+  })
+
+  test('among equals nobody holds more than his share for long, and few places are two kept ones', () => {
+    const few = { maxRunning: 24 }
+    expect(among(8, few, { sent: { held: 23 }, holds: 2 }).go).toBe(true)
+    expect(among(8, few, { sent: { held: 23 }, holds: 3 }).go).toBe(false)
+    expect(among(8, few, { sent: { held: 22 }, holds: 3 }).go).toBe(true)
+    // Of three, none could be kept without keeping a third.
+    expect(among(2, { maxRunning: 3 }, { sent: { held: 3 }, holds: 3 }).go).toBe(true)
   })
 
   test('one that is larger than the cache goes alone, and only then', () => {
