@@ -23,12 +23,10 @@ export const serviceOf = (
 
 /** Band of a request, 0 is first: what it asks for, as far as its consumer may go. */
 export const bandOf = (
-  asked: unknown,
+  asked: Priority | null,
   { priority, maxPriority }: { readonly priority: Priority; readonly maxPriority: Priority },
 ): number => {
-  const names: readonly unknown[] = PRIORITIES
-  const rank = names.indexOf(asked)
-  const wanted = rank < 0 ? PRIORITIES.indexOf(priority) : rank
+  const wanted = PRIORITIES.indexOf(asked ?? priority)
   // What the manifest gives without being asked is not clamped.
   const most = Math.max(PRIORITIES.indexOf(maxPriority), PRIORITIES.indexOf(priority))
   return BANDS - 1 - Math.min(wanted, most)

@@ -5,6 +5,7 @@ import { hashText, unitOf } from '../core/hash.ts'
 import { splitOf } from '../core/routing.ts'
 import type { GatewayRoute, SpillCause, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
+import { wishesOf } from '../core/wishes.ts'
 import { PenstockError } from '../errors.ts'
 import { adjusted } from './adjust.ts'
 import { tiesOf } from './choose.ts'
@@ -37,6 +38,8 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   const { key, protocol } = ticket
   // The client left while its body was unpacked: its books are closed, and nothing may be charged.
   if (ticket.finished) return
+  const wishes = wishesOf(asker.headers)
+  ticket.priority = wishes.priority
   const read = readRequest(start.body, protocol, asker.headers)
   ticket.ask = read
   // The body may have taken longer to arrive than the drain to begin.
@@ -54,7 +57,7 @@ export const startChat = async (start: ChatStart): Promise<void> => {
   const home = heldTo(state, ticket, { route: asked, key, previous: ask.previous })
   const ties = tiesOf(home, { body, ask, asker, keyId: key.id })
   ticket.affinity = ties
-  ticket.denies = asker.headers['x-penstock-spillover'] === 'deny' || consumer?.spillover === 'deny'
+  ticket.denies = wishes.denies || consumer?.spillover === 'deny'
   const share = splitOf(home, { sessionHash: ties.conversation, random: Math.random() })
   const later = continues(body, ask)
   const place = await admitted(state, share, { ticket, ask, key, asker, res, later })

@@ -15,7 +15,7 @@ export const enterQueue = async (
   ask: PlaceAsk,
   route: GatewayRoute,
 ): Promise<Target | null> => {
-  const { ticket, key, asker, res } = ask
+  const { ticket, key, res } = ask
   // He left while his limits were asked: nothing may be charged to him any more.
   if (ticket.finished) return null
   if (ticket.protocol.weighs === 'none') return anyOf(state, route)
@@ -24,7 +24,7 @@ export const enterQueue = async (
   const entered = state.queue.enter({
     route,
     consumer: key.consumer,
-    priority: asker.headers['x-penstock-priority'],
+    priority: ticket.priority,
     // An image is a long text by its bytes; more than a context can neither be read nor answered.
     weight: {
       prompt: Math.min(route.context, expected.prompt),

@@ -5,7 +5,7 @@
  */
 import type { Affinity } from '../core/affinity.ts'
 import type { Ask } from '../core/body.ts'
-import type { RouteCause } from '../core/gateway-manifest.ts'
+import type { Priority, RouteCause } from '../core/gateway-manifest.ts'
 import type { Protocol } from '../core/protocol.ts'
 import type { GatewayKey, GatewayRoute, Outcome, SpillCause, Target } from '../core/snapshot.ts'
 import type { Ending, Usage } from '../core/usage.ts'
@@ -44,6 +44,8 @@ export class Ticket {
   spillover: SpillCause | null = null
   /** By header or by its consumer's settings: rather a refusal than another model. */
   denies = false
+  /** Of its header; null: as its consumer's. */
+  priority: Priority | null = null
   /** Why a fallback answers; null: none does. */
   fallback: RouteCause | null = null
   /** How many of the route's fallbacks were tried, able to answer or not. */

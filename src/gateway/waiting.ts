@@ -6,6 +6,7 @@
 import type { ServerResponse } from 'node:http'
 import { predictFirstTokenMs, predictWaitMs } from '../core/admission.ts'
 import { bandOf, type Waiter } from '../core/fair-queue.ts'
+import type { Priority } from '../core/gateway-manifest.ts'
 import type { GatewayRoute, RoutePolicy, Target } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
 import { type Lane, Lanes } from './lanes.ts'
@@ -30,8 +31,8 @@ const COME_BACK_SPREAD = 0.25
 export type EnterAsk = {
   readonly route: GatewayRoute
   readonly consumer: string
-  /** The header `x-penstock-priority`. */
-  readonly priority: string | string[] | undefined
+  /** Asked for; null: its consumer's. */
+  readonly priority: Priority | null
   readonly weight: Weight
   readonly streams: boolean
   readonly res: ServerResponse

@@ -7,13 +7,11 @@ const NORMAL = { priority: 'normal', maxPriority: 'normal' } as const
 
 describe('a request asks for its band', () => {
   test.each([
-    [undefined, NORMAL, 1],
+    [null, NORMAL, 1],
     ['high', NORMAL, 1],
     ['low', NORMAL, 2],
     ['high', { priority: 'normal', maxPriority: 'high' }, 0],
-    ['HIGH', { priority: 'normal', maxPriority: 'high' }, 1],
-    [['high'], { priority: 'normal', maxPriority: 'high' }, 1],
-    [undefined, { priority: 'high', maxPriority: 'normal' }, 0],
+    [null, { priority: 'high', maxPriority: 'normal' }, 0],
     ['normal', { priority: 'low', maxPriority: 'low' }, 2],
   ] as const)('%s of %o is band %i', (asked, settings, band) => {
     expect(bandOf(asked, settings)).toBe(band)

@@ -203,7 +203,7 @@ class World {
       const entered = this.threads[thread]?.enter({
         route: this.route,
         consumer,
-        priority: undefined,
+        priority: null,
         weight: { prompt, completion: answer },
         streams: true,
         forced: false,

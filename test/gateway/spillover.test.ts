@@ -69,6 +69,19 @@ describe('a stand-in', () => {
     expect(small.seen).toHaveLength(0)
   })
 
+  test('a misspelt `deny` is a 400 that names the header, not the stand-in’s answer', async () => {
+    const { url, small } = await world(null)
+    const response = await post(url, ASK, { 'x-penstock-spillover': 'denied' })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({
+      error: {
+        param: 'x-penstock-spillover',
+        message: 'header x-penstock-spillover: expected allow or deny, found "denied"',
+      },
+    })
+    expect(small.seen).toHaveLength(0)
+  })
+
   test('takes everybody at full pressure, nobody when calm, none when full itself', async () => {
     const by = async (over: Partial<StandIn>) =>
       (await post((await world('ready', over)).url, ASK)).headers.get('x-penstock-spillover')
