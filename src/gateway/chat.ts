@@ -5,7 +5,6 @@ import { hashText, unitOf } from '../core/hash.ts'
 import { splitOf } from '../core/routing.ts'
 import type { GatewayRoute, SpillCause, Target } from '../core/snapshot.ts'
 import { type Choice, chooseRoute, standInFor } from '../core/stand-in.ts'
-import { wishesOf } from '../core/wishes.ts'
 import { PenstockError } from '../errors.ts'
 import { adjusted } from './adjust.ts'
 import { tiesOf } from './choose.ts'
@@ -22,6 +21,7 @@ import { Saturated } from './saturated.ts'
 import type { GatewayState } from './state.ts'
 import { heldTo } from './stored.ts'
 import type { Ticket } from './ticket.ts'
+import { wishesOf } from './wishes.ts'
 
 export type ChatStart = {
   readonly state: GatewayState

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { wishesOf } from '../../src/core/wishes.ts'
+import { wishesOf } from '../../src/gateway/wishes.ts'
 
 describe('what a caller asks of the gateway', () => {
   test.each([

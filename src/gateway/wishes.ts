@@ -1,6 +1,7 @@
 /** What a caller may ask of the gateway itself, by header. */
+
+import { PRIORITIES, type Priority } from '../core/gateway-manifest.ts'
 import { PenstockError } from '../errors.ts'
-import { PRIORITIES, type Priority } from './gateway-manifest.ts'
 
 const SPILLOVERS = ['allow', 'deny'] as const
 
