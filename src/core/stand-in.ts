@@ -15,6 +15,8 @@ export type SpillAsk = {
   /** Whether it goes on with a conversation, and the share of requests that begin one. */
   readonly later: boolean
   readonly newShare: number
+  /** Its consumer has less than its share of the full model: others make room first. */
+  readonly modest: boolean
 }
 
 /** What decides about one that is refused elsewhere. */
@@ -27,8 +29,8 @@ export const chooseRoute = (route: GatewayRoute, ask: SpillAsk): Choice => {
   const cause = route.targets.some(isReady) ? 'saturation' : 'unavailable'
   const other = standInFor(route, cause, ask)
   if (other === null) return { route, cause: null }
-  const stays = cause === 'saturation' && ask.draw >= spillChance(other.fraction, ask)
-  if (stays) return { route, cause: null }
+  const stays = ask.modest || ask.draw >= spillChance(other.fraction, ask)
+  if (cause === 'saturation' && stays) return { route, cause: null }
   return { route: other.route, cause }
 }
 

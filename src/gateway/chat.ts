@@ -105,7 +105,8 @@ const admitted = async (
   // A conversation that is named stays where it is while the share of those sent away stays.
   const conversation = ticket.affinity?.conversation ?? null
   const draw = conversation === null ? Math.random() : unitOf(hashText('spill', conversation))
-  const choice = chooseRoute(asked, { deny, draw, tokens, later, newShare })
+  const modest = state.queue.modest(asked, admission.key.consumer)
+  const choice = chooseRoute(asked, { deny, draw, tokens, later, newShare, modest })
   if (choice.cause !== null) ticket.note(choiceText(asked, choice.cause, later))
   try {
     return await settleOn(state, admission, choice)

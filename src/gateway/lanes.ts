@@ -74,7 +74,7 @@ export class Lanes<Item extends Queued> {
     return account
   }
 
-  /** What it has beside the request that asks, and with how many it shares the deployment. */
+  /** What it has running or waiting, and with how many it shares the deployment. */
   shareOf({ index }: Lane<Item>, account: Account): { holds: number; consumers: number } {
     const nowMs = this.#now()
     if (nowMs - this.#countedAtMs >= COUNT_EVERY_MS) {
@@ -82,7 +82,7 @@ export class Lanes<Item extends Queued> {
       this.#counts = this.#slots.consumers(nowMs)
     }
     const consumers = Math.max(1, this.#counts[index] ?? 0)
-    return { holds: this.#slots.held(account) - 1, consumers }
+    return { holds: this.#slots.held(account), consumers }
   }
 
   /** Who pays for one request; it has its account until `freed` says that it is over. */

@@ -119,6 +119,17 @@ export class Waiting {
     return this.#wait(lane, asking, band)
   }
 
+  /** Whether it has less there than each would have if all had the same; alone, nobody has. */
+  modest({ deployment }: GatewayRoute, consumer: string): boolean {
+    const lane = this.#lanes.of(deployment)
+    const account = this.#lanes.account(deployment, consumer)
+    const { holds, consumers } = this.#lanes.shareOf(lane, account)
+    const { slots } = this.occupancy
+    const held = this.#ready(deployment).reduce((sum, { slot }) => sum + slots.sum(slot, 'held'), 0)
+    // One who was always sent away has never been counted.
+    return holds < held / Math.max(2, consumers)
+  }
+
   /** When a request of this weight could expect its first token, ms; null: not known. */
   predictFirstTokenMs(route: GatewayRoute, { prompt }: Weight): number | null {
     const { tokens } = this.#slots.waiting(this.#lanes.of(route.deployment).index)
@@ -277,12 +288,16 @@ export class Waiting {
     }
   }
 
+  /** Beside the request that asks. */
   #share(lane: Waits, { deployment }: GatewayRoute, account: Account) {
     const { holds, consumers } = this.#lanes.shareOf(lane, account)
-    const ready = this.#table()
+    return { holds: (holds - 1) / Math.max(1, this.#ready(deployment).length), consumers }
+  }
+
+  #ready(deployment: string): readonly Target[] {
+    return this.#table()
       .targetsOf(deployment)
       .filter(({ state }) => state === 'ready')
-    return { holds: holds / Math.max(1, ready.length), consumers }
   }
 
   /** While somebody waits here, rings of other threads are heard. */
@@ -315,10 +330,7 @@ export class Waiting {
   /** Of the replica that was quickest lately. */
   #engine({ deployment }: GatewayRoute, prompt: number) {
     const { slots } = this.occupancy
-    const ready = this.#table()
-      .targetsOf(deployment)
-      .filter(({ state }) => state === 'ready')
-    const each = ready.map(({ slot }) => ({
+    const each = this.#ready(deployment).map(({ slot }) => ({
       ...slots.firstToken(slot),
       ahead: slots.sum(slot, 'unstartedTokens'),
     }))

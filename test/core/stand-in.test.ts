@@ -34,7 +34,7 @@ const withStandIn = (own: readonly TargetState[], over: Partial<StandIn> = {}): 
     ...over,
   },
 })
-const ASK = { deny: false, draw: 0.5, tokens: 1000, later: false, newShare: 1 }
+const ASK = { deny: false, draw: 0.5, tokens: 1000, later: false, newShare: 1, modest: false }
 const HALF = { newShare: 0.5 }
 
 describe('which route answers', () => {
@@ -44,6 +44,8 @@ describe('which route answers', () => {
     ['nobody is ready', withStandIn([]), {}, 'unavailable'],
     ['all drain', withStandIn(['draining']), {}, 'unavailable'],
     ['drawn', withStandIn(['ready'], { fraction: 0.6 }), {}, 'saturation'],
+    ['others make room first', withStandIn(['ready'], { fraction: 1 }), { modest: true }, null],
+    ['nobody is ready for the modest either', withStandIn([]), { modest: true }, 'unavailable'],
     ['not drawn', withStandIn(['ready'], { fraction: 0.5 }), {}, null],
     ['begins, as half of them do', withStandIn(['ready'], { fraction: 0.3 }), HALF, 'saturation'],
     ['goes on', withStandIn(['ready'], { fraction: 0.6 }), { ...HALF, later: true }, null],

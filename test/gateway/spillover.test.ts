@@ -1,11 +1,13 @@
 /** A stand-in answers: when, for whom, and that the caller is told. */
+import { hash } from 'node:crypto'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { StandIn, TargetState } from '../../src/core/snapshot.ts'
-import { completion, type Engine, JSON_TYPE, SSE, startEngine } from '../support/engine.ts'
+import { chunk, completion, type Engine, JSON_TYPE, SSE, startEngine } from '../support/engine.ts'
 import {
   chatBody,
   closeAll,
   closeLater,
+  KEY,
   post,
   routeOf,
   snapshotOf,
@@ -107,6 +109,45 @@ describe('a stand-in', () => {
     expect((await post(url, long)).headers.get('x-penstock-model')).toBe('deepseek-r1')
     expect(large.seen).toHaveLength(2)
   })
+})
+
+test('who holds less than his share of a full model is not sent away', async () => {
+  const streams = { headers: SSE, steps: [{ send: chunk('a') }, { hang: true } as const] }
+  const large = closeLater(await startEngine(() => streams))
+  const small = await engineOf('from QwQ')
+  const other = 'sk-ps-carol-0123456789abcdef'
+  const [alice] = snapshotOf([]).keys
+  const carol = { hash: hash('sha256', other), id: 'key-3', consumer: 'carol', models: null }
+  const keys = alice === undefined ? [carol] : [alice, carol]
+  const at = (fraction: number) => {
+    const route = routeOf([targetOf(small.url)])
+    const standIn = { on: ['saturation'] as const, fraction, reason: '', saturated: false, route }
+    const names = { model: 'deepseek-r1', deployment: 'deepseek-r1', servedModel: 'deepseek-r1' }
+    return snapshotOf([routeOf([targetOf(large.url, { slot: 1 })], { ...names, standIn })], {
+      keys,
+    })
+  }
+  const { url, handle } = await startTestGateway(at(0))
+  closeLater({ close: () => handle.close() })
+  const clients = new AbortController()
+  const spilled = async (key: string): Promise<string | null> => {
+    const headers = { authorization: `Bearer ${key}` }
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      headers,
+      body: chatBody({ model: 'deepseek-r1', stream: true }),
+      signal: clients.signal,
+    })
+    expect(response.status).toBe(200)
+    return response.headers.get('x-penstock-spillover')
+  }
+  for (let sent = 0; sent < 4; sent += 1) expect(await spilled(KEY)).toBeNull()
+  handle.publish(at(1))
+  await expect.poll(() => spilled(KEY), { timeout: 20_000 }).toBe('saturation')
+  // Who was served of late is counted once a second.
+  await expect.poll(() => spilled(other), { timeout: 20_000 }).toBeNull()
+  expect(await spilled(KEY)).toBe('saturation')
+  clients.abort()
 })
 
 test('thinking comes under the name of the engine that was asked, streamed or not', async () => {
