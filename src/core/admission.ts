@@ -4,8 +4,9 @@
  *
  * The engine's own queue is to stay near empty, because it is unbounded and blind to who asks.
  * Three things bound what is sent: requests whose prompt nobody has begun to read, KV cache
- * including what running answers will still need, and the number of requests beyond which an
- * engine makes everybody slower without making more tokens.
+ * including what running answers will still need, and a number of requests, which rises while all
+ * goes well. Of an engine that shows neither queue nor cache, that number is held to where more
+ * requests only make each slower.
  */
 import type { Target } from './snapshot.ts'
 
@@ -271,7 +272,7 @@ export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
       prefillTokens: Math.max(PREFILL_TOKENS_MIN, state.prefillTokens / 2),
     }
   }
-  return { ...state, ...raised(state, used, flows(state, lesson)) }
+  return { ...state, ...raised(state, used, lesson) }
 }
 
 /**
@@ -285,8 +286,11 @@ const flows = ({ flow, best }: Learned, lesson: Lesson): boolean => {
   return flow > 0 && flow >= FLOW_RATIO * best
 }
 
-const raised = (state: Learned, used: number, flowing: boolean): Ceiling => {
-  const knee = state.knee === 0 ? RUNNING_MAX : state.knee
+const raised = (state: Learned, used: number, lesson: Lesson): Ceiling => {
+  // Prompts that are read between the steps blur the fit: where the cache is seen, that decides.
+  const seen = lesson.requestsWaiting !== null
+  const knee = seen || state.knee === 0 ? RUNNING_MAX : state.knee
+  const flowing = flows(state, lesson)
   // Raised only where it is felt, so that a quiet night does not end in a ceiling of thousands.
   const felt = used >= state.running * 0.85
   const running =

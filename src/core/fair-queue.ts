@@ -120,6 +120,11 @@ export class FairQueue<Item> {
     return null
   }
 
+  /** The first of each consumer in a band, in no order. */
+  *firstsOf(band: number): Generator<Waiter<Item>> {
+    for (const { first } of this.#lines(band).values()) if (first !== null) yield first
+  }
+
   headOf(band: number): Waiter<Item> | null {
     let best: Waiter<Item> | null = null
     let least = Number.POSITIVE_INFINITY

@@ -146,6 +146,20 @@ export class Lanes<Item extends Queued> {
     return this.#slots.next(index)
   }
 
+  /** In the band whose turn it is, the first one of whoever holds least; null: nobody is there. */
+  smallest({ index, queue }: Lane<Item>): Waiter<Item> | null {
+    const bands = Array.from({ length: BANDS }, (_, band) => band)
+    const turn = bands.find((band) => this.#slots.least(index, band) !== null)
+    let [smallest, least]: [Waiter<Item> | null, number] = [null, Number.POSITIVE_INFINITY]
+    for (const first of turn === undefined ? [] : queue.firstsOf(turn)) {
+      const holds = this.#slots.held(first.item.account)
+      if (holds >= least) continue
+      smallest = first
+      least = holds
+    }
+    return smallest
+  }
+
   /** Its place among all threads' requests, and the tokens before it. */
   ahead({ index, queue }: Lane<Item>, waiter: Waiter<Item>): Ahead {
     const { count, tokens } = this.#slots.waiting(index)

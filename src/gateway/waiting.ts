@@ -122,12 +122,7 @@ export class Waiting {
   /** Whether it has less there than each would have if all had the same; alone, nobody has. */
   modest({ deployment }: GatewayRoute, consumer: string): boolean {
     const lane = this.#lanes.of(deployment)
-    const account = this.#lanes.account(deployment, consumer)
-    const { holds, consumers } = this.#lanes.shareOf(lane, account)
-    const { slots } = this.occupancy
-    const held = this.#ready(deployment).reduce((sum, { slot }) => sum + slots.sum(slot, 'held'), 0)
-    // One who was always sent away has never been counted.
-    return holds < held / Math.max(2, consumers)
+    return this.#isModest(lane, deployment, this.#lanes.account(deployment, consumer))
   }
 
   /** When a request of this weight could expect its first token, ms; null: not known. */
@@ -206,9 +201,12 @@ export class Waiting {
 
   /** One whose first token cannot come in time need not wait for that. */
   #tooLate(lane: Waits, waiter: Waiter<Item>): void {
-    const { route, weight } = waiter.item.ask
+    const { account, ask } = waiter.item
+    const { route, weight } = ask
     const targetMs = route.policy?.firstTokenTargetMs ?? null
     if (targetMs === null) return
+    // What is kept for him does not pass by those before him.
+    if (this.#isModest(lane, route.deployment, account)) return
     const { position, tokens } = this.#lanes.ahead(lane, waiter)
     const predicted = this.#predict(route, { queuedTokens: tokens, prompt: weight.prompt })
     if (predicted === null || predicted <= targetMs) return
@@ -244,17 +242,24 @@ export class Waiting {
     for (;;) {
       const next = this.#lanes.publish(lane)
       if (next === null || this.#draining) return
-      if (next !== this.#thread) {
-        this.#slots.ring(next)
-        return
-      }
-      const head = lane.queue.head()
-      if (head === null) return
-      const place = this.#place(lane, head.item, head.item.enteredAtMs)
-      if (place === null) return
-      this.#lanes.remove(lane, head)
-      head.item.done(place)
+      if (next !== this.#thread) this.#slots.ring(next)
+      const head = next === this.#thread ? lane.queue.head() : null
+      if (head !== null && this.#letGo(lane, head)) continue
+      // Room that is kept for others than the first one is not to stay empty behind it.
+      const other = this.#lanes.smallest(lane)
+      if (other === null || other === head) return
+      const { ask, account } = other.item
+      const modest = this.#isModest(lane, ask.route.deployment, account)
+      if (!modest || !this.#letGo(lane, other)) return
     }
+  }
+
+  #letGo(lane: Waits, waiter: Waiter<Item>): boolean {
+    const place = this.#place(lane, waiter.item, waiter.item.enteredAtMs)
+    if (place === null) return false
+    this.#lanes.remove(lane, waiter)
+    waiter.item.done(place)
+    return true
   }
 
   /** There may be room now: for one of ours, or for another thread's. */
@@ -292,6 +297,14 @@ export class Waiting {
   #share(lane: Waits, { deployment }: GatewayRoute, account: Account) {
     const { holds, consumers } = this.#lanes.shareOf(lane, account)
     return { holds: (holds - 1) / Math.max(1, this.#ready(deployment).length), consumers }
+  }
+
+  #isModest(lane: Waits, deployment: string, account: Account): boolean {
+    const { holds, consumers } = this.#lanes.shareOf(lane, account)
+    const { slots } = this.occupancy
+    const held = this.#ready(deployment).reduce((sum, { slot }) => sum + slots.sum(slot, 'held'), 0)
+    // One who was always sent away has never been counted.
+    return holds < held / Math.max(2, consumers)
   }
 
   #ready(deployment: string): readonly Target[] {

@@ -163,6 +163,9 @@ const QUIET: Lesson = {
   firstTokenTargetMs: null,
 }
 
+/** An engine that shows neither queue nor cache. */
+const BLIND: Lesson = { ...QUIET, requestsRunning: null, requestsWaiting: null }
+
 describe('the ceiling', () => {
   test('is raised where it is felt, and only there', () => {
     expect(nextCeiling(UNLEARNED, { ...QUIET, held: 64 }).running).toBeGreaterThan(64)
@@ -191,7 +194,7 @@ describe('the ceiling', () => {
     expect(nextCeiling(known, { ...blind, firstTokenMsSum: 50_000 }).running).toBeLessThan(60)
   })
 
-  test('finds where more requests only make each slower', () => {
+  test('of a blind engine finds where more requests only make each slower', () => {
     // 40 ms and half a millisecond for each: 80 % of 2000 tokens/s are made by 320 at once.
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 1_000_000 }), (seed) => {
@@ -201,7 +204,7 @@ describe('the ceiling', () => {
           const streaming = Math.floor(state.running)
           const ms = (40 + 0.5 * streaming) * noise(second)
           const outputTokens = Math.round((streaming * 1000) / ms)
-          state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
+          state = nextCeiling(state, { ...BLIND, held: streaming, streaming, outputTokens })
         }
         expect(state.running).toBeGreaterThan(150)
         expect(state.running).toBeLessThan(640)
@@ -228,12 +231,23 @@ describe('the ceiling', () => {
     expect(later(stalled, 20, 15).running).toBeGreaterThan(stalled.running)
   })
 
-  test('falls where an engine makes no more tokens however many ask', () => {
+  test('a quiet hour of few answers says nothing of what a seen engine can do', () => {
+    let state = UNLEARNED
+    for (let second = 0; second < 600; second += 1) {
+      const streaming = 12 + (second % 7)
+      // Prompts are read in between: the pace falls much faster than with answers alone.
+      const outputTokens = Math.round((streaming * 1000) / (20 + 8 * streaming))
+      state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
+    }
+    expect(state.running).toBeGreaterThanOrEqual(64)
+  })
+
+  test('falls where a blind engine makes no more tokens however many ask', () => {
     let state = UNLEARNED
     for (let second = 0; second < 300; second += 1) {
       const streaming = Math.floor(state.running)
       const outputTokens = 600 + (second % 7)
-      state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
+      state = nextCeiling(state, { ...BLIND, held: streaming, streaming, outputTokens })
     }
     expect(state.running).toBeLessThan(34)
   })
