@@ -94,13 +94,13 @@ export const fairnessTable = (result: Fairness): string => {
   const row = (name: string, share: Share): readonly string[] => [
     name,
     `${share.requests}`,
-    `${share.answered}`,
+    `${share.accepted}`,
     shown(share.tokensPerSecond, 0),
     shown(share.ttftP50, 2),
     shown(share.ttftP95, 2),
   ]
   return table(
-    ['', 'sent', 'answered', 'tokens/s', 'first token median, s', 'P95, s'],
+    ['', 'sent', 'by R1 itself', 'tokens/s', 'first token median, s', 'P95, s'],
     [
       row('the small one, alone', result.alone),
       row('the small one, beside the large one', result.beside),
