@@ -10,6 +10,7 @@ import type { Desired } from '../core/desired.ts'
 import { processNodes } from '../core/inventory.ts'
 import { planText } from '../core/plan-text.ts'
 import { plan as planFor } from '../core/planner.ts'
+import { shownPlan } from '../core/shown-plan.ts'
 import { adminClient } from './client.ts'
 import { inputsOf, refuse } from './inputs.ts'
 import { EXIT, type ExitCode, print, printJson, say } from './output.ts'
@@ -65,7 +66,7 @@ const offline = (settings: Settings, desired: Desired): Answer => {
   const rehearsal = desired.inventory.nodes.some(({ rehearse }) => rehearse)
   return Answer.parse({
     ok: true,
-    plan: made,
+    plan: shownPlan(made),
     text: planText(made, {
       rehearsal,
       color: false,

@@ -16,6 +16,7 @@ import { processNodes } from '../core/inventory.ts'
 import { patternProblem } from '../core/pattern.ts'
 import type { Plan } from '../core/plan.ts'
 import { planText } from '../core/plan-text.ts'
+import { shownPlan } from '../core/shown-plan.ts'
 import type { FinishedRequest } from '../core/snapshot.ts'
 import type { FleetView } from '../core/view.ts'
 import { errorLine, PenstockError } from '../errors.ts'
@@ -161,7 +162,7 @@ const planAnswer = (options: AdminOptions, files: InputFiles): PlanAnswer => {
   const { rehearse, wanted } = options
   const plan = wanted.plan(checked.desired, 'empty')
   const text = pageOf(options, plan, checked.desired)
-  return { ok: true, plan, text, rehearsal: rehearse }
+  return { ok: true, plan: shownPlan(plan), text, rehearsal: rehearse }
 }
 
 const pageOf = ({ rehearse }: AdminOptions, plan: Plan, { inventory }: Desired): string =>

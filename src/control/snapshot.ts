@@ -195,7 +195,6 @@ const target = (
       kvCapacityTokens: signal('kvCapacityTokens'),
       maxRunning: maxRunningOf(deployments, record.deployment),
       preemptions: fleet.preemptions.get(record.id) ?? null,
-      promptTokensPerSecond: fleet.rates.get(record.id)?.promptTokensPerSecond ?? null,
       ...(read === undefined ? {} : { readAtMs: read }),
       ...(record.state === 'ready' ? { readySinceMs: record.sinceMs } : {}),
     },

@@ -27,8 +27,6 @@ export type Target = {
   readonly maxRunning?: number | null
   /** Preempted or retracted requests between the last two readings. */
   readonly preemptions?: number | null
-  /** Prompt tokens that the engine has worked through in a second, lately. */
-  readonly promptTokensPerSecond?: number | null
   /** When the signals were read and when the replica became ready, epoch milliseconds. */
   readonly readAtMs?: number
   readonly readySinceMs?: number

@@ -125,12 +125,6 @@ export class Waiting {
     return this.#isModest(lane, deployment, this.#lanes.account(deployment, consumer))
   }
 
-  /** When a request of this weight could expect its first token, ms; null: not known. */
-  predictFirstTokenMs(route: GatewayRoute, { prompt }: Weight): number | null {
-    const { tokens } = this.#slots.waiting(this.#lanes.of(route.deployment).index)
-    return this.#predict(route, { queuedTokens: tokens, prompt })
-  }
-
   /** A new snapshot: readings to take in, and perhaps nobody left to wait for. */
   published(): void {
     for (const { target, dueMs } of this.#table().everyTarget()) this.occupancy.read(target, dueMs)

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { dockerCommand, isSecret, processCommand, quoted } from '../../src/core/command-line.ts'
 import { planText } from '../../src/core/plan-text.ts'
+import { shownPlan } from '../../src/core/shown-plan.ts'
 import { rankOf } from '../support/launches.ts'
 import { applied, deploymentOf, nodeOf, observe, planOf, QWQ, R1, THREE } from '../support/plans.ts'
 
@@ -176,6 +177,16 @@ describe('the page', () => {
     expect(text).toContain(`  many/1: no place
       h20-1: 0 of 1 free, 1 needed: GPU 0 held by many/0
       h20-8a: not in \`nodes\` of the manifest`)
+  })
+
+  it('as JSON, too, names secrets and hides them; what is no secret stays', () => {
+    const plan = planOf(THREE, [SECRETIVE])
+    expect(JSON.stringify(plan)).toContain(HF_TOKEN)
+    const shown = shownPlan(plan)
+    expect(JSON.stringify(shown)).not.toContain(HF_TOKEN)
+    const [rank] = shown.deployments[0]?.replicas[0]?.ranks ?? []
+    expect(rank?.environment).toMatchObject({ HF_TOKEN: '***', NCCL_DEBUG: 'WARN now' })
+    expect(shownPlan(planOf(THREE, [QWQ]))).toEqual(planOf(THREE, [QWQ]))
   })
 
   it('says rehearsal where it is one, and never shows a secret', () => {
