@@ -1,5 +1,6 @@
 /** How full replicas and models are by what the gateway has sent and what engines say of it. */
-import { type Ceiling, fullness, pressureOf, type Sent } from '../core/admission.ts'
+import { fullness, pressureOf, type Sent } from '../core/admission.ts'
+import type { Ceiling } from '../core/ceiling.ts'
 import type { Deployment } from '../core/manifest.ts'
 import type { EngineSignal } from '../core/runtime.ts'
 import { STALE_MS } from '../core/signals.ts'

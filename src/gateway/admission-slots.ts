@@ -3,7 +3,8 @@
  * ceiling that was learned. A thread has a row of its own, so that a crashed one's share can be
  * taken off; sums are over the column. The ceiling is learned by whichever thread holds the lock.
  */
-import { CEILING, type Ceiling, type Learned, type Sent, UNLEARNED } from '../core/admission.ts'
+import type { Sent } from '../core/admission.ts'
+import { CEILING, type Ceiling, type Learned, UNLEARNED } from '../core/ceiling.ts'
 import { MAX_SLOTS, MAX_THREADS } from '../core/snapshot.ts'
 
 /** Cells of one thread and replica. The last five only ever grow, and wrap around. */

@@ -118,7 +118,10 @@ const admitted = async (
     ticket.reservation = null
     ticket.fallback = null
     if (choice.cause === 'saturation') {
-      if (!(refused instanceof RateLimited || refused instanceof Saturated)) throw error
+      // What was asked for has replicas still, though the stand-in has none any more.
+      const away = refused.code === 'model_unavailable'
+      const full = refused instanceof RateLimited || refused instanceof Saturated
+      if (!full && !away) throw error
       ticket.note(`no room there: ${refused.message}`)
       return await settleOn(state, admission, { route: asked, cause: null })
     }

@@ -2,9 +2,10 @@
  * One thread's part of the waiting: its queues, one a deployment, what it publishes of them to the
  * other threads, and the accounts on which consumers' tokens are charged.
  */
+import type { Share } from '../core/admission.ts'
 import { BANDS, FairQueue, type Waiter } from '../core/fair-queue.ts'
 import type { Payer } from './occupancy.ts'
-import type { Account, QueueSlots } from './queue-slots.ts'
+import type { Account, Crowd, QueueSlots } from './queue-slots.ts'
 
 /** Deployments and consumers whose places a thread remembers. */
 const REMEMBERED_MAX = 10_000
@@ -13,12 +14,20 @@ const REMEMBERED_MAX = 10_000
 const COUNT_EVERY_MS = 1000
 
 /** What the order needs to know of one that waits. */
-export type Queued = { readonly account: Account; readonly tokens: number }
+export type Queued = {
+  readonly account: Account
+  readonly payer: Payer
+  readonly tokens: number
+}
 
 export type Lane<Item> = {
   readonly index: number
   readonly queue: FairQueue<Item>
 }
+
+export type Owner = { readonly account: Account; readonly weight: number }
+
+const NOBODY: Crowd = { consumers: 0, active: 0, weight: 0 }
 
 export type Ahead = {
   /** Among all threads' requests; 1 is next. */
@@ -33,7 +42,7 @@ export class Lanes<Item extends Queued> {
   readonly #now: () => number
   readonly #lanes = new Map<string, Lane<Item>>()
   readonly #accounts = new Map<string, Account>()
-  #counts: readonly number[] = []
+  #crowds: ReadonlyMap<number, Crowd> = new Map()
   #countedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(thread: number, slots: QueueSlots, now: () => number) {
@@ -74,32 +83,45 @@ export class Lanes<Item extends Queued> {
     return account
   }
 
-  /** What it has running or waiting, and with how many it shares the deployment. */
-  shareOf({ index }: Lane<Item>, account: Account): { holds: number; consumers: number } {
+  /** What a consumer of this weight has of the deployment, and its part of it. */
+  shareOf({ index }: Lane<Item>, { account, weight }: Owner): Share {
     const nowMs = this.#now()
     if (nowMs - this.#countedAtMs >= COUNT_EVERY_MS) {
       this.#countedAtMs = nowMs
-      this.#counts = this.#slots.consumers(nowMs)
+      this.#crowds = this.#slots.crowds(nowMs)
     }
-    const consumers = Math.max(1, this.#counts[index] ?? 0)
-    return { holds: this.#slots.held(account), consumers }
+    const { consumers, active, weight: all } = this.#crowds.get(index) ?? NOBODY
+    return {
+      runs: this.#slots.runs(account),
+      part: weight / Math.max(2 * weight, all),
+      others: consumers > 1,
+      rivals: active > 1,
+    }
   }
 
   /** Who pays for one request; it has its account until `freed` says that it is over. */
-  payer(
-    lane: Lane<Item>,
-    { account, weight }: { readonly account: Account; readonly weight: number },
-    wake: (lane: Lane<Item>) => void,
-  ): Payer {
-    let over = false
-    this.#hold(lane, account, 1)
+  payer(lane: Lane<Item>, { account, weight }: Owner, wake: (lane: Lane<Item>) => void): Payer {
+    let [over, running] = [false, false]
+    const hold = (by: 1 | -1): void =>
+      this.#slots.hold(this.#thread, account, {
+        by,
+        lane: lane.index,
+        weight,
+        nowMs: this.#now(),
+      })
+    hold(1)
     return {
       weight,
       charge: (parts) => this.#slots.charge(account, parts),
+      ran: () => {
+        if (!running) this.#slots.run(this.#thread, account, 1)
+        running = true
+      },
       freed: (ended) => {
         if (ended && !over) {
           over = true
-          this.#hold(lane, account, -1)
+          hold(-1)
+          if (running) this.#slots.run(this.#thread, account, -1)
         }
         wake(lane)
       },
@@ -146,16 +168,17 @@ export class Lanes<Item extends Queued> {
     return this.#slots.next(index)
   }
 
-  /** In the band whose turn it is, the first one of whoever holds least; null: nobody is there. */
+  /** In the band whose turn it is, the first one of whoever has least of it by weight; or null. */
   smallest({ index, queue }: Lane<Item>): Waiter<Item> | null {
     const bands = Array.from({ length: BANDS }, (_, band) => band)
     const turn = bands.find((band) => this.#slots.least(index, band) !== null)
     let [smallest, least]: [Waiter<Item> | null, number] = [null, Number.POSITIVE_INFINITY]
     for (const first of turn === undefined ? [] : queue.firstsOf(turn)) {
-      const holds = this.#slots.held(first.item.account)
-      if (holds >= least) continue
+      const { account, payer } = first.item
+      const runs = this.#slots.runs(account) / payer.weight
+      if (runs >= least) continue
       smallest = first
-      least = holds
+      least = runs
     }
     return smallest
   }
@@ -166,10 +189,6 @@ export class Lanes<Item extends Queued> {
     // The other threads' parts look like ours.
     const share = queue.position(waiter) / Math.max(1, queue.size)
     return { position: Math.round(share * count) + 1, tokens: share * tokens }
-  }
-
-  #hold({ index: lane }: Lane<Item>, account: Account, by: 1 | -1): void {
-    this.#slots.hold(this.#thread, account, { by, lane, nowMs: this.#now() })
   }
 
   #forgetEmpty(): void {

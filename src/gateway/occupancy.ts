@@ -2,14 +2,8 @@
  * One thread's requests on the replicas: each holds a lease from admission to its end, which counts
  * it in the shared slots, in the steps in which an engine comes to know of it.
  */
-import {
-  type Answer,
-  growthOf,
-  type Lesson,
-  nextCeiling,
-  type RoomAsk,
-  roomFor,
-} from '../core/admission.ts'
+import { type Answer, growthOf, roomFor, type Share } from '../core/admission.ts'
+import { type Lesson, nextCeiling } from '../core/ceiling.ts'
 import { serviceOf } from '../core/fair-queue.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
@@ -44,6 +38,8 @@ export type Weight = { readonly prompt: number; readonly completion: number }
 export type Payer = {
   readonly weight: number
   charge(parts: number): void
+  /** One of its requests has a place. */
+  ran(): void
   /** There may be room now; `over`: the request has ended. */
   freed(over: boolean): void
 }
@@ -78,7 +74,7 @@ export class Occupancy {
       readonly payer: Payer
       readonly streams: boolean
       readonly force: boolean
-      readonly share: Pick<RoomAsk, 'holds' | 'consumers'>
+      readonly share: Share
     },
   ): Lease | null {
     const lease = new Lease(this, ask)
@@ -90,7 +86,7 @@ export class Occupancy {
     const room = roomFor(target, {
       sent,
       ceiling: this.slots.ceiling(slot),
-      ...ask.share,
+      share: ask.share,
       whole: !ask.streams,
     })
     if (room.go) return lease
@@ -122,6 +118,7 @@ export class Occupancy {
     const ours = this.slots.sum(slot, 'held') - this.slots.sum(slot, 'fresh')
     const foreign = requestsRunning + (requestsWaiting ?? 0) - ours - this.slots.sum(slot, 'gone')
     watched.seenPreemptions = (watched.seenPreemptions ?? 0) + (target.preemptions ?? 0)
+    watched.seenAtMs = this.now()
     // Clocks are not that exact; of two readings, the smaller number is believed.
     this.slots.noteForeign(slot, Math.max(0, Math.min(foreign, watched.foreign)))
     watched.foreign = foreign
@@ -199,9 +196,11 @@ export class Occupancy {
     try {
       const { learned, past } = this.slots.learned(slot)
       const elapsedMs = nowMs - (past[0] ?? 0)
-      // Another thread has learned from the same readings.
-      if (past[0] !== watched.steppedAtMs) watched.seenPreemptions = null
-      watched.steppedAtMs = past[0] ?? 0
+      // Another thread has learned from the same readings, unless this one has a later one.
+      const steppedAtMs = past[0] ?? 0
+      const taught = steppedAtMs !== watched.steppedAtMs && watched.seenAtMs <= steppedAtMs
+      if (taught) watched.seenPreemptions = null
+      watched.steppedAtMs = steppedAtMs
       if (elapsedMs < STEP_EVERY_MS && (past[0] ?? 0) !== 0) return
       const now = [nowMs, ...this.#counters(slot)]
       // The first step has nothing to compare with.
@@ -216,6 +215,7 @@ export class Occupancy {
         firstTokenTokensSum: since(4),
         requestsRunning: watched.target.requestsRunning,
         requestsWaiting: watched.target.requestsWaiting,
+        kvCacheUsageRatio: watched.target.kvCacheUsageRatio,
         preemptions: watched.seenPreemptions,
         held: this.slots.sum(slot, 'held'),
         firstTokenTargetMs: watched.firstTokenTargetMs,

@@ -32,8 +32,7 @@ export const enterQueue = async (
     },
     streams: ask.ask.stream,
     res,
-    // Waiting for one replica, it would keep others from those that have room.
-    forced: home !== null,
+    tied: home !== null,
     // As things stand then: the route may have waited through several snapshots.
     pick: (exclude) => {
       const { affinity } = ticket

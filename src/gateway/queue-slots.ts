@@ -17,6 +17,8 @@ const ALL = ACCOUNTS + OVERFLOW
 const PROBES = 32
 /** A consumer that has nothing here may lose its place to another after so long. */
 const REUSE_AFTER_MS = 60_000
+/** Weights are integers of this many parts, of 0.01 to 1000. */
+const WEIGHT_PARTS = 1000
 const FREE = 0n
 const NOBODY = 2n ** 62n
 
@@ -42,7 +44,11 @@ export class QueueSlots {
   readonly #usedAt: Int32Array
   /** The lane of an account, and 1. */
   readonly #laneOf: Int32Array
+  /** Thousandths of its consumer's weight. */
+  readonly #weights: Int32Array
+  /** By thread and account: requests that wait or run, and those that run. */
   readonly #holds: Int32Array
+  readonly #runs: Int32Array
   readonly #bells: Int32Array
 
   /** Wraps the buffer that another thread made, or makes one. */
@@ -52,8 +58,8 @@ export class QueueSlots {
     const words =
       LANES * LANE_WIDTH +
       this.#threads * LANES * PART_WIDTH +
-      ALL * 2 +
-      this.#threads * ALL +
+      ALL * 3 +
+      this.#threads * ALL * 2 +
       this.#threads
     this.buffer = buffer ?? new SharedArrayBuffer(longs * 8 + words * 4)
     let at = 0
@@ -73,7 +79,9 @@ export class QueueSlots {
     this.#parts = word(this.#threads * LANES * PART_WIDTH)
     this.#usedAt = word(ALL)
     this.#laneOf = word(ALL)
+    this.#weights = word(ALL)
     this.#holds = word(this.#threads * ALL)
+    this.#runs = word(this.#threads * ALL)
     this.#bells = word(this.#threads)
     if (buffer === undefined) this.#heads.fill(NOBODY)
   }
@@ -137,30 +145,40 @@ export class QueueSlots {
   }
 
   /** A request of this consumer begins or ends, waiting or running. */
-  hold(thread: number, { index }: Account, { by, lane, nowMs }: Held): void {
+  hold(thread: number, { index }: Account, { by, lane, weight, nowMs }: Held): void {
     Atomics.add(this.#holds, thread * ALL + index, by)
     Atomics.store(this.#laneOf, index, lane + 1)
+    Atomics.store(this.#weights, index, Math.max(1, Math.round(weight * WEIGHT_PARTS)))
     this.#touch(index, nowMs)
   }
 
-  /** By lane, the consumers that have something here, or had it within a minute. */
-  consumers(nowMs: number): number[] {
-    const counts = Array.from({ length: LANES }, () => 0)
+  /** One of them has a place, or gives it back. */
+  run(thread: number, { index }: Account, by: 1 | -1): void {
+    Atomics.add(this.#runs, thread * ALL + index, by)
+  }
+
+  /** By lane, who has something here or had it within a minute; lanes without are left out. */
+  crowds(nowMs: number): ReadonlyMap<number, Crowd> {
+    const crowds = new Map<number, { consumers: number; active: number; weight: number }>()
     for (let index = 0; index < ALL; index += 1) {
       const lane = Atomics.load(this.#laneOf, index) - 1
       if (lane < 0 || this.#idle(index, nowMs)) continue
-      counts[lane] = (counts[lane] ?? 0) + 1
+      const crowd = crowds.get(lane) ?? { consumers: 0, active: 0, weight: 0 }
+      crowds.set(lane, crowd)
+      crowd.consumers += 1
+      crowd.weight += Atomics.load(this.#weights, index) / WEIGHT_PARTS
+      if (this.held({ index }) > 0) crowd.active += 1
     }
-    return counts
+    return crowds
   }
 
-  /** How many requests this consumer has here, over all threads. */
-  held({ index }: Pick<Account, 'index'>): number {
-    let sum = 0
-    for (let thread = 0; thread < this.#threads; thread += 1) {
-      sum += Atomics.load(this.#holds, thread * ALL + index)
-    }
-    return sum
+  /** How many requests this consumer has here, over all threads; and how many of them run. */
+  held(account: Pick<Account, 'index'>): number {
+    return this.#sum(this.#holds, account)
+  }
+
+  runs(account: Pick<Account, 'index'>): number {
+    return this.#sum(this.#runs, account)
   }
 
   /** Counters of a thread's first ones, by band; null: nobody waits there. */
@@ -276,7 +294,16 @@ export class QueueSlots {
     }
     for (let cell = thread * ALL; cell < (thread + 1) * ALL; cell += 1) {
       Atomics.store(this.#holds, cell, 0)
+      Atomics.store(this.#runs, cell, 0)
     }
+  }
+
+  #sum(cells: Int32Array, { index }: Pick<Account, 'index'>): number {
+    let sum = 0
+    for (let thread = 0; thread < this.#threads; thread += 1) {
+      sum += Atomics.load(cells, thread * ALL + index)
+    }
+    return sum
   }
 
   #idle(index: number, nowMs: number): boolean {
@@ -290,7 +317,20 @@ export class QueueSlots {
   }
 }
 
-type Held = { readonly by: 1 | -1; readonly lane: number; readonly nowMs: number }
+export type Crowd = {
+  readonly consumers: number
+  /** Of them, those that have something waiting or running now. */
+  readonly active: number
+  /** Sum of their weights. */
+  readonly weight: number
+}
+
+type Held = {
+  readonly by: 1 | -1
+  readonly lane: number
+  readonly weight: number
+  readonly nowMs: number
+}
 
 export type Account = { readonly index: number; readonly key: bigint }
 

@@ -7,8 +7,9 @@ import { createServer } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import type { Ceiling, Sent } from '../core/admission.ts'
+import type { Sent } from '../core/admission.ts'
 import type { BreakerPhase } from '../core/breaker.ts'
+import type { Ceiling } from '../core/ceiling.ts'
 import {
   type FinishedRequest,
   type FromGateway,

@@ -4,7 +4,7 @@
  * engine. Nothing is written to a client that waits: a refusal keeps its status.
  */
 import type { ServerResponse } from 'node:http'
-import { predictFirstTokenMs, predictWaitMs } from '../core/admission.ts'
+import { isModest, predictFirstTokenMs, predictWaitMs, type Share } from '../core/admission.ts'
 import { bandOf, type Waiter } from '../core/fair-queue.ts'
 import type { Priority } from '../core/gateway-manifest.ts'
 import type { GatewayRoute, RoutePolicy, Target } from '../core/snapshot.ts'
@@ -36,8 +36,8 @@ export type EnterAsk = {
   readonly weight: Weight
   readonly streams: boolean
   readonly res: ServerResponse
-  /** Only one replica will do: it is asked whether it has room or not, and nobody waits for it. */
-  readonly forced: boolean
+  /** Only one replica will do: nobody waits for it, or others would wait behind him. */
+  readonly tied: boolean
   /** The best of the ready replicas that are not excluded. */
   readonly pick: (exclude: ReadonlySet<string>) => Target | null
 }
@@ -99,18 +99,13 @@ export class Waiting {
     this.#lanes.lift(lane, account, band)
     const payer = this.#lanes.payer(lane, { account, weight: settings.weight }, this.#wake)
     const asking: Asking = { ask, account, payer }
-    const free = ask.forced || queueOf(route).ceiling === 'none'
+    const free = ask.tied || queueOf(route).ceiling === 'none'
     if (free || this.#slots.waiting(lane.index).count === 0) {
       const place = this.#place(lane, asking, null)
       if (place !== null) return place
-      if (ask.forced) {
-        payer.freed(true)
-        throw new PenstockError('model_unavailable', `${route.model}: its replica is not ready`, {
-          param: 'model',
-        })
-      }
     }
     try {
+      if (ask.tied) return this.#squeezeIn(lane, asking)
       this.#makeRoom(lane, asking, band)
     } catch (error) {
       payer.freed(true)
@@ -119,10 +114,12 @@ export class Waiting {
     return this.#wait(lane, asking, band)
   }
 
-  /** Whether it has less there than each would have if all had the same; alone, nobody has. */
+  /** Whether it had no more than its part there with one more request; alone, nobody has. */
   modest({ deployment }: GatewayRoute, consumer: string): boolean {
-    const lane = this.#lanes.of(deployment)
-    return this.#isModest(lane, deployment, this.#lanes.account(deployment, consumer))
+    const account = this.#lanes.account(deployment, consumer)
+    const { weight } = this.#table().consumer(consumer) ?? ORDINARY
+    const share = this.#lanes.shareOf(this.#lanes.of(deployment), { account, weight })
+    return isModest(share, this.#running(deployment), 1)
   }
 
   /** A new snapshot: readings to take in, and perhaps nobody left to wait for. */
@@ -180,6 +177,22 @@ export class Waiting {
     })
   }
 
+  /** The one replica is full: beyond that go only those who have little of the model. */
+  #squeezeIn(lane: Waits, asking: Asking): Place {
+    const { route } = asking.ask
+    if (this.#draining) throw draining()
+    const place = isModest(this.#share(lane, asking), this.#running(route.deployment), 1)
+      ? this.#place(lane, asking, null, true)
+      : null
+    if (place !== null) return place
+    if (asking.ask.pick(new Set()) !== null) {
+      throw this.#saturated(lane, `${route.model}: the replica that keeps this answer is full`)
+    }
+    throw new PenstockError('model_unavailable', `${route.model}: its replica is not ready`, {
+      param: 'model',
+    })
+  }
+
   /** Refuses the newcomer, or the newest of one who has had more. */
   #makeRoom(lane: Waits, { ask, account }: Asking, band: number): void {
     if (this.#draining) throw draining()
@@ -195,12 +208,11 @@ export class Waiting {
 
   /** One whose first token cannot come in time need not wait for that. */
   #tooLate(lane: Waits, waiter: Waiter<Item>): void {
-    const { account, ask } = waiter.item
-    const { route, weight } = ask
+    const { route, weight } = waiter.item.ask
     const targetMs = route.policy?.firstTokenTargetMs ?? null
     if (targetMs === null) return
-    // What is kept for him does not pass by those before him.
-    if (this.#isModest(lane, route.deployment, account)) return
+    // What is kept for him does not wait for those before him.
+    if (this.#lanes.smallest(lane) === waiter && this.#mayPass(lane, waiter)) return
     const { position, tokens } = this.#lanes.ahead(lane, waiter)
     const predicted = this.#predict(route, { queuedTokens: tokens, prompt: weight.prompt })
     if (predicted === null || predicted <= targetMs) return
@@ -242,9 +254,7 @@ export class Waiting {
       // Room that is kept for others than the first one is not to stay empty behind it.
       const other = this.#lanes.smallest(lane)
       if (other === null || other === head) return
-      const { ask, account } = other.item
-      const modest = this.#isModest(lane, ask.route.deployment, account)
-      if (!modest || !this.#letGo(lane, other)) return
+      if (!this.#mayPass(lane, other) || !this.#letGo(lane, other)) return
     }
   }
 
@@ -267,11 +277,12 @@ export class Waiting {
   }
 
   /** Room on the best replica that has some. */
-  #place(lane: Waits, { ask, payer, account }: Asking, enteredAtMs: number | null): Place | null {
+  #place(lane: Waits, asking: Asking, enteredAtMs: number | null, squeezed = false): Place | null {
+    const { ask, payer, account } = asking
     const { route, weight, streams } = ask
-    const force = ask.forced || queueOf(route).ceiling === 'none'
+    const force = squeezed || queueOf(route).ceiling === 'none'
     const full = new Set<string>()
-    const share = this.#share(lane, route, account)
+    const share = this.#share(lane, asking)
     for (;;) {
       const target = ask.pick(full)
       if (target === null || full.has(target.id)) return null
@@ -280,6 +291,7 @@ export class Waiting {
         full.add(target.id)
         continue
       }
+      payer.ran()
       lease.sent()
       this.#slots.noteGone(lane.index, account, weight.prompt + weight.completion)
       const queueMs = enteredAtMs === null ? null : this.occupancy.now() - enteredAtMs
@@ -287,18 +299,21 @@ export class Waiting {
     }
   }
 
-  /** Beside the request that asks. */
-  #share(lane: Waits, { deployment }: GatewayRoute, account: Account) {
-    const { holds, consumers } = this.#lanes.shareOf(lane, account)
-    return { holds: (holds - 1) / Math.max(1, this.#ready(deployment).length), consumers }
+  #share(lane: Waits, { ask, account, payer }: Asking): Share {
+    const share = this.#lanes.shareOf(lane, { account, weight: payer.weight })
+    return { ...share, runs: share.runs / Math.max(1, this.#ready(ask.route.deployment).length) }
   }
 
-  #isModest(lane: Waits, deployment: string, account: Account): boolean {
-    const { holds, consumers } = this.#lanes.shareOf(lane, account)
+  /** Before the first in the queue, into room that is kept for those who have little. */
+  #mayPass(lane: Waits, { item }: Waiter<Item>): boolean {
+    const { account, payer, ask } = item
+    const share = this.#lanes.shareOf(lane, { account, weight: payer.weight })
+    return isModest(share, this.#running(ask.route.deployment))
+  }
+
+  #running(deployment: string): number {
     const { slots } = this.occupancy
-    const held = this.#ready(deployment).reduce((sum, { slot }) => sum + slots.sum(slot, 'held'), 0)
-    // One who was always sent away has never been counted.
-    return holds < held / Math.max(2, consumers)
+    return this.#ready(deployment).reduce((sum, { slot }) => sum + slots.sum(slot, 'held'), 0)
   }
 
   #ready(deployment: string): readonly Target[] {

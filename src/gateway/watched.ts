@@ -9,6 +9,8 @@ export type Watched<Lease> = {
   firstTokenTargetMs: number | null
   readAtMs: number
   seenPreemptions: number | null
+  /** When they were read; our clock. */
+  seenAtMs: number
   foreign: number
   /** The last step of any thread that this one knows of. */
   steppedAtMs: number
@@ -22,6 +24,7 @@ export const watchedOf = <Lease>(target: Target): Watched<Lease> => ({
   firstTokenTargetMs: null,
   readAtMs: -1,
   seenPreemptions: null,
+  seenAtMs: 0,
   foreign: 0,
   steppedAtMs: 0,
   growthAt: 0,

@@ -3,17 +3,20 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   type Answer,
-  CEILING,
   growthOf,
-  type Learned,
-  type Lesson,
-  nextCeiling,
+  isModest,
   predictFirstTokenMs,
   roomFor,
   type Sent,
   type Signals,
-  UNLEARNED,
 } from '../../src/core/admission.ts'
+import {
+  CEILING,
+  type Learned,
+  type Lesson,
+  nextCeiling,
+  UNLEARNED,
+} from '../../src/core/ceiling.ts'
 
 const IDLE: Signals = {
   requestsWaiting: 0,
@@ -31,16 +34,22 @@ const ALONE: Sent = {
   growthTokens: 1000,
 }
 const room = (signals: Partial<Signals>, sent: Partial<Sent> = {}, holds = 100, whole = false) =>
-  among(1, signals, { sent, holds, whole })
+  among(1, signals, { sent, runs: holds, whole })
+
+/** One of so many equal consumers, all of whom have something running. */
 const among = (
   consumers: number,
   signals: Partial<Signals>,
-  ask: { sent: Partial<Sent>; holds: number; whole?: boolean },
-) =>
-  roomFor(
+  ask: { sent: Partial<Sent>; runs: number; whole?: boolean },
+) => {
+  const { sent, runs, whole = false } = ask
+  const others = consumers > 1
+  const share = { runs, part: 1 / Math.max(2, consumers), others, rivals: others }
+  return roomFor(
     { ...IDLE, ...signals },
-    { whole: false, ...ask, sent: { ...ALONE, ...ask.sent }, ceiling: CEILING, consumers },
+    { sent: { ...ALONE, ...sent }, share, whole, ceiling: CEILING },
   )
+}
 
 describe('room', () => {
   test('an idle engine has it, a full one says what it lacks', () => {
@@ -79,28 +88,47 @@ describe('room', () => {
   test('beside others, who holds more than his share leaves them places, a prompt and cache', () => {
     const [large, small] = [40, 3]
     const both = (signals: Partial<Signals>, sent: Partial<Sent>) =>
-      [large, small].map((holds) => among(2, signals, { sent, holds }))
+      [large, small].map((runs) => among(2, signals, { sent, runs }))
     const go = { go: true }
     expect(both({}, { held: 61 })).toEqual([go, go])
     expect(both({}, { held: 62 })).toEqual([{ go: false, reason: 'running' }, go])
-    expect(both({}, { unstarted: 2, fresh: 2 })).toEqual([{ go: false, reason: 'prefill' }, go])
+    const two = { held: 60, unstarted: 2, fresh: 2 }
+    const page = { ...two, unstartedTokens: 1500 }
+    expect(both({}, page)).toEqual([{ go: false, reason: 'prefill' }, go])
+    // Short ones are read in no time.
+    expect(both({}, { ...two, unstartedTokens: 200 })).toEqual([go, go])
     const nearlyFull = { kvCacheUsageRatio: 0.8 }
-    expect(both(nearlyFull, { unseenTokens: 1500 })).toEqual([
+    expect(both(nearlyFull, { held: 60, unseenTokens: 1500 })).toEqual([
       { go: false, reason: 'kv cache' },
       go,
     ])
     // Alone of late, nothing of that would serve anybody.
-    expect(room({}, { unstarted: 2, fresh: 2 }, large).go).toBe(true)
-    expect(room(nearlyFull, { unseenTokens: 1500 }, large).go).toBe(true)
+    expect(room({}, page, large).go).toBe(true)
+    expect(room(nearlyFull, { held: 60, unseenTokens: 1500 }, large).go).toBe(true)
   })
 
   test('among equals nobody holds more than his share for long, and few places are two kept ones', () => {
     const few = { maxRunning: 24 }
-    expect(among(8, few, { sent: { held: 23 }, holds: 2 }).go).toBe(true)
-    expect(among(8, few, { sent: { held: 23 }, holds: 3 }).go).toBe(false)
-    expect(among(8, few, { sent: { held: 22 }, holds: 3 }).go).toBe(true)
-    // Of three, none could be kept without keeping a third.
-    expect(among(2, { maxRunning: 3 }, { sent: { held: 3 }, holds: 3 }).go).toBe(true)
+    expect(among(8, few, { sent: { held: 23 }, runs: 2 }).go).toBe(true)
+    expect(among(8, few, { sent: { held: 23 }, runs: 3 }).go).toBe(false)
+    expect(among(8, few, { sent: { held: 22 }, runs: 3 }).go).toBe(true)
+    // Of eight one is kept, of fewer none: it would be too large a part.
+    const of = (maxRunning: number, held: number) =>
+      among(2, { maxRunning }, { sent: { held }, runs: held }).go
+    expect([of(8, 7), of(8, 8), of(7, 7)]).toEqual([true, false, true])
+  })
+
+  test('a part of what runs counts, not of places that the cache never lets be reached', () => {
+    const full = { kvCacheUsageRatio: 0.84 }
+    const heavy = among(2, full, { sent: { held: 60, unseenTokens: 0, growthTokens: 0 }, runs: 31 })
+    expect(heavy).toEqual({ go: false, reason: 'kv cache' })
+    expect(isModest({ runs: 31, part: 0.5, others: true, rivals: true }, 60)).toBe(false)
+  })
+
+  test('one request of each of more than run is nobody’s little', () => {
+    const newcomer = { runs: 0, part: 1 / 300, others: true, rivals: true }
+    expect(isModest(newcomer, 64, 1)).toBe(false)
+    expect(isModest({ ...newcomer, part: 1 / 20 }, 64, 1)).toBe(true)
   })
 
   test('one that is larger than the cache goes alone, and only then', () => {
@@ -158,13 +186,19 @@ const QUIET: Lesson = {
   firstTokenTokensSum: 0,
   requestsRunning: 0,
   requestsWaiting: 0,
+  kvCacheUsageRatio: 0.1,
   preemptions: 0,
   held: 0,
   firstTokenTargetMs: null,
 }
 
 /** An engine that shows neither queue nor cache. */
-const BLIND: Lesson = { ...QUIET, requestsRunning: null, requestsWaiting: null }
+const BLIND: Lesson = {
+  ...QUIET,
+  requestsRunning: null,
+  requestsWaiting: null,
+  kvCacheUsageRatio: null,
+}
 
 describe('the ceiling', () => {
   test('is raised where it is felt, and only there', () => {
@@ -263,6 +297,7 @@ describe('the ceiling', () => {
       firstTokenTokensSum: Number_,
       requestsRunning: fc.option(Number_),
       requestsWaiting: fc.option(Number_),
+      kvCacheUsageRatio: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),
       preemptions: fc.option(Number_),
       held: Number_,
       firstTokenTargetMs: fc.option(Number_),

@@ -173,7 +173,7 @@ test('of a form’s type the engine is told the boundary and nothing else', asyn
   expect(gateway.engine.seen[0]?.headers['content-type']).toBe('multipart/form-data; boundary="b"')
 })
 
-test('a request that only one replica can answer does not hold up the others’ queue', async () => {
+test('a request that only one full replica can answer is told so, and holds up no queue', async () => {
   const policy: RoutePolicy = {
     balance: 'power-of-two',
     slowStart: 0,
@@ -208,8 +208,11 @@ test('a request that only one replica can answer does not hold up the others’ 
   )
   await until('the replica is full', () => engine.seen.length === 2)
   const next = { input: 'y', stream: true, previous_response_id: 'resp_home' }
-  const going = ask('/v1/responses', next, leaving.signal).catch(() => null)
-  await until('it is sent at once', () => engine.seen.length === 3)
+  const refused = await ask('/v1/responses', next)
+  expect(refused.status).toBe(429)
+  expect(refused.headers.get('retry-after')).not.toBeNull()
+  expect(await refused.text()).toContain('the replica that keeps this answer is full')
+  expect(gateway.handle.waiting('qwq-32b')).toBe(0)
   leaving.abort()
-  await Promise.all([held, going])
+  await held
 })

@@ -206,7 +206,7 @@ class World {
         priority: null,
         weight: { prompt, completion: answer },
         streams: true,
-        forced: false,
+        tied: false,
         res: request.client,
         pick: (full) => (full.has(this.#target.id) ? null : this.#target),
       })

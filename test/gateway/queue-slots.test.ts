@@ -8,26 +8,38 @@ test('who was served of late: over threads, by deployment, while anything is hel
   const slots = new QueueSlots(THREADS)
   const other = new QueueSlots(THREADS, slots.buffer)
   const [r1, qwq] = [slots.lane('deepseek-r1'), slots.lane('qwq-32b')]
-  const hold = (by: 1 | -1, consumer: string, nowMs: number) => {
-    const account = slots.account('deepseek-r1', consumer, nowMs)
-    other.hold(1, account, { by, lane: r1, nowMs })
+  const accountOf = (consumer: string) => slots.account('deepseek-r1', consumer, 1000)
+  const hold = (by: 1 | -1, consumer: string, nowMs: number) =>
+    other.hold(1, accountOf(consumer), { by, lane: r1, weight: 2.5, nowMs })
+  const crowds = (nowMs: number) => {
+    const all = slots.crowds(nowMs)
+    return [r1, qwq].map((lane) => {
+      const { consumers = 0, active = 0, weight = 0 } = all.get(lane) ?? {}
+      return [consumers, active, weight]
+    })
   }
-  const counts = (nowMs: number) => [r1, qwq].map((lane) => slots.consumers(nowMs)[lane])
 
-  expect(counts(1000)).toEqual([0, 0])
+  const nobody = [0, 0, 0]
+  expect(crowds(1000)).toEqual([nobody, nobody])
   hold(1, 'batch', 1000)
   hold(1, 'chat', 1000)
   hold(1, 'chat', 2000)
+  other.run(1, accountOf('chat'), 1)
   const account = slots.account('qwq-32b', 'chat', 2000)
-  slots.hold(0, account, { by: 1, lane: qwq, nowMs: 2000 })
-  expect(counts(3000)).toEqual([2, 1])
+  slots.hold(0, account, { by: 1, lane: qwq, weight: 1, nowMs: 2000 })
+  expect(crowds(3000)).toEqual([
+    [2, 2, 5],
+    [1, 1, 1],
+  ])
+  expect([slots.held(accountOf('chat')), slots.runs(accountOf('chat'))]).toEqual([2, 1])
 
   hold(-1, 'batch', 4000)
-  expect(counts(4000 + MINUTE_MS)).toEqual([2, 1])
+  expect(crowds(4000 + MINUTE_MS)[0]).toEqual([2, 1, 5])
   // What streams for longer than a minute is held all the time.
-  expect(counts(4001 + MINUTE_MS)).toEqual([1, 1])
+  expect(crowds(4001 + MINUTE_MS)[0]).toEqual([1, 1, 2.5])
 
   // A thread that dies gives back what it held.
   other.clear(1)
-  expect(counts(4001 + MINUTE_MS)).toEqual([0, 1])
+  expect(crowds(4001 + MINUTE_MS)).toEqual([nobody, [1, 1, 1]])
+  expect([slots.held(accountOf('chat')), slots.runs(accountOf('chat'))]).toEqual([0, 0])
 })

@@ -161,26 +161,26 @@ test('in a full queue the newest of who had most makes room for who had less', a
 
 test('a place that is kept for others does not stay empty behind the first in the queue', async () => {
   let script: Script = quick(0)
-  const { url, engine, waiting } = await world(() => script, { places: 8 })
+  const { url, engine, waiting } = await world(() => script, { places: 16 })
   await (await post(url, chatBody(), as('bob'))).text()
   script = HANG
-  const six = [leavable(url, 'alice')]
+  const crowd = [leavable(url, 'alice')]
   await until('one runs', () => engine.seen.length === 2)
   // Who was served of late is counted once a second.
   await new Promise((resolve) => setTimeout(resolve, 1100))
-  while (six.length < 6) six.push(leavable(url, 'alice'))
-  await until('six run', () => engine.seen.length === 7)
-  const seventh = leavable(url, 'alice')
-  await until('the seventh waits', () => waiting() === 1)
+  while (crowd.length < 14) crowd.push(leavable(url, 'alice'))
+  await until('fourteen run', () => engine.seen.length === 15)
+  crowd.push(leavable(url, 'alice'))
+  await until('the next one waits', () => waiting() === 1)
   const long = [{ role: 'user', content: 'water '.repeat(20_000) }]
   const costly = leavable(url, 'bob', chatBody({ stream: true, messages: long }))
   expect((await costly.answer).status).toBe(200)
   // He has had more than Alice by now, and stands behind her; but he has less running.
   const bob = leavable(url, 'bob')
   expect((await bob.answer).status).toBe(200)
-  expect(engine.seen.length).toBe(9)
+  expect(engine.seen.length).toBe(17)
   expect(waiting()).toBe(1)
-  for (const one of [...six, seventh, costly, bob]) one.leave()
+  for (const one of [...crowd, costly, bob]) one.leave()
   await until('all is over', () => waiting() === 0)
 })
 
