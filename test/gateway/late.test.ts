@@ -16,6 +16,7 @@ import {
   closeLater,
   KEY,
   post,
+  QWQ_ONLY_KEY,
   routeOf,
   snapshotOf,
   startTestGateway,
@@ -173,7 +174,7 @@ test('of a form’s type the engine is told the boundary and nothing else', asyn
   expect(gateway.engine.seen[0]?.headers['content-type']).toBe('multipart/form-data; boundary="b"')
 })
 
-test('a request that only one full replica can answer is told so, and holds up no queue', async () => {
+test('what only one full replica can answer waits for none: in, or told when to come back', async () => {
   const policy: RoutePolicy = {
     balance: 'power-of-two',
     slowStart: 0,
@@ -184,35 +185,45 @@ test('a request that only one full replica can answer is told so, and holds up n
     parameters: null,
   }
   const hang: Script = { headers: SSE, headFirst: true, steps: [{ hang: true }] }
-  const scripts: Script[] = [
-    { headers: JSON_TYPE, steps: [{ send: '{"id":"resp_home","object":"response"}' }] },
-  ]
+  const kept = (id: string): Script => ({
+    headers: JSON_TYPE,
+    steps: [{ send: `{"id":"${id}","object":"response"}` }],
+  })
+  const scripts: Script[] = [kept('resp_alice'), kept('resp_bob')]
   const engine = closeLater(await startEngine(() => scripts.shift() ?? hang))
-  const busy = { maxRunning: 1, requestsRunning: 0, requestsWaiting: 0, kvCacheUsageRatio: 0 }
+  const busy = { maxRunning: 2, requestsRunning: 0, requestsWaiting: 0, kvCacheUsageRatio: 0 }
   const target = targetOf(engine.url, { ...busy, kvCapacityTokens: 100_000, readAtMs: Date.now() })
   const route = routeOf([target], { policy, engine: 'vllm' })
   const gateway = await startTestGateway(snapshotOf([route]))
   closeLater(gateway.handle)
-  const ask = (path: string, body: object, signal?: AbortSignal) =>
+  const leaving = new AbortController()
+  const ask = (key: string, path: string, body: object) =>
     fetch(`${gateway.url}${path}`, {
       method: 'POST',
-      headers: { authorization: `Bearer ${KEY}` },
+      headers: { authorization: `Bearer ${key}` },
       body: JSON.stringify({ model: 'qwq-32b', ...body }),
-      ...(signal === undefined ? {} : { signal }),
+      signal: leaving.signal,
     })
-  const first = await ask('/v1/responses', { input: 'x' })
-  expect(await first.json()).toMatchObject({ id: 'resp_home' })
-  const leaving = new AbortController()
-  const held = ask('/v1/chat/completions', { messages: [], stream: true }, leaving.signal).catch(
-    () => null,
+  const left = (answer: Promise<Response>) => answer.catch(() => null)
+  for (const [key, id] of [
+    [KEY, 'resp_alice'],
+    [QWQ_ONLY_KEY, 'resp_bob'],
+  ] as const) {
+    expect(await (await ask(key, '/v1/responses', { input: 'x' })).json()).toMatchObject({ id })
+  }
+  const open = [1, 2].map(() =>
+    left(ask(KEY, '/v1/chat/completions', { messages: [], stream: true })),
   )
-  await until('the replica is full', () => engine.seen.length === 2)
-  const next = { input: 'y', stream: true, previous_response_id: 'resp_home' }
-  const refused = await ask('/v1/responses', next)
+  await until('the replica is full', () => engine.seen.length === 4)
+  const next = (id: string) => ({ input: 'y', stream: true, previous_response_id: id })
+  // Alice has all of it, and Bob nothing: he is let in beside her.
+  const refused = await ask(KEY, '/v1/responses', next('resp_alice'))
   expect(refused.status).toBe(429)
   expect(refused.headers.get('retry-after')).not.toBeNull()
   expect(await refused.text()).toContain('the replica that keeps this answer is full')
+  open.push(left(ask(QWQ_ONLY_KEY, '/v1/responses', next('resp_bob'))))
+  await until('bob is let in', () => engine.seen.length === 5)
   expect(gateway.handle.waiting('qwq-32b')).toBe(0)
   leaving.abort()
-  await held
+  await Promise.all(open)
 })
