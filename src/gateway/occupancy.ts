@@ -11,10 +11,10 @@ import { type Watched, watchedOf } from './watched.ts'
 
 /**
  * A request that was sent this shortly before a reading may have missed it: engines bring their
- * gauges up to date once a step, and a step is seldom longer than twice the usual way to a first
+ * gauges up to date once a step, and a long prompt's step is four times the usual way to a first
  * token; that of a chunk of 8192 tokens takes an R1 on sixteen H20 three seconds.
  */
-const MARGIN_RATIO = 2
+const MARGIN_RATIO = 4
 const MARGIN_MS_MIN = 100
 const MARGIN_MS_MAX = 5_000
 /**
