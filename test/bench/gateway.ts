@@ -10,6 +10,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Pool } from 'undici'
+import type { RoutePolicy } from '../../src/core/snapshot.ts'
 import { KEY, routeOf, snapshotOf, startTestGateway, targetOf } from '../support/gateway.ts'
 
 const CHUNKS = 64
@@ -117,8 +118,20 @@ const bare = (upstream: string): void => {
   listen(server)
 }
 
+/** What the gateway costs, not how it fills an engine: counted as ever, but nobody waits. */
+const NO_CEILING: RoutePolicy = {
+  balance: 'power-of-two',
+  slowStart: 0,
+  retry: { attempts: 0, on: [], budget: 0 },
+  queue: { ceiling: 'none', depth: 1000, wait: 60_000 },
+  continueStreams: true,
+  firstTokenTargetMs: null,
+  parameters: null,
+}
+
 const gateway = async (upstream: string): Promise<void> => {
-  const { url } = await startTestGateway(snapshotOf([routeOf([targetOf(upstream)])]), 1)
+  const route = routeOf([targetOf(upstream)], { policy: NO_CEILING })
+  const { url } = await startTestGateway(snapshotOf([route]), 1)
   process.send?.({ url })
 }
 
