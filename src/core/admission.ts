@@ -56,7 +56,7 @@ const GO: Room = { go: true }
 
 /** What the consumer of a request has of a model, and what it should have. */
 export type Share = {
-  /** Its running answers, for each of the model's replicas. */
+  /** Its running answers: of the model, or on average of one of its replicas. */
   readonly runs: number
   /** Its part by weight among who was served of late; a half at most, for somebody may come. */
   readonly part: number

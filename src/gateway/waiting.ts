@@ -181,9 +181,7 @@ export class Waiting {
   #squeezeIn(lane: Waits, asking: Asking): Place {
     const { route } = asking.ask
     if (this.#draining) throw draining()
-    const place = isModest(this.#share(lane, asking), this.#running(route.deployment), 1)
-      ? this.#place(lane, asking, null, true)
-      : null
+    const place = this.#hasLess(lane, asking, 1) ? this.#place(lane, asking, null, true) : null
     if (place !== null) return place
     if (asking.ask.pick(new Set()) !== null) {
       throw this.#saturated(lane, `${route.model}: the replica that keeps this answer is full`)
@@ -212,7 +210,7 @@ export class Waiting {
     const targetMs = route.policy?.firstTokenTargetMs ?? null
     if (targetMs === null) return
     // What is kept for him does not wait for those before him.
-    if (this.#lanes.smallest(lane) === waiter && this.#mayPass(lane, waiter)) return
+    if (this.#lanes.smallest(lane) === waiter && this.#hasLess(lane, waiter.item)) return
     const { position, tokens } = this.#lanes.ahead(lane, waiter)
     const predicted = this.#predict(route, { queuedTokens: tokens, prompt: weight.prompt })
     if (predicted === null || predicted <= targetMs) return
@@ -254,7 +252,7 @@ export class Waiting {
       // Room that is kept for others than the first one is not to stay empty behind it.
       const other = this.#lanes.smallest(lane)
       if (other === null || other === head) return
-      if (!this.#mayPass(lane, other) || !this.#letGo(lane, other)) return
+      if (!this.#hasLess(lane, other.item) || !this.#letGo(lane, other)) return
     }
   }
 
@@ -299,16 +297,16 @@ export class Waiting {
     }
   }
 
+  /** What it has of one replica, on average. */
   #share(lane: Waits, { ask, account, payer }: Asking): Share {
     const share = this.#lanes.shareOf(lane, { account, weight: payer.weight })
     return { ...share, runs: share.runs / Math.max(1, this.#ready(ask.route.deployment).length) }
   }
 
-  /** Before the first in the queue, into room that is kept for those who have little. */
-  #mayPass(lane: Waits, { item }: Waiter<Item>): boolean {
-    const { account, payer, ask } = item
+  /** Less than its part of all that the model runs, with `more` requests beside what it has. */
+  #hasLess(lane: Waits, { account, payer, ask }: Asking, more = 0): boolean {
     const share = this.#lanes.shareOf(lane, { account, weight: payer.weight })
-    return isModest(share, this.#running(ask.route.deployment))
+    return isModest(share, this.#running(ask.route.deployment), more)
   }
 
   #running(deployment: string): number {
