@@ -31,15 +31,15 @@ export const rehearseFault = async (
   signal: AbortSignal,
 ): Promise<readonly FaultAnswer[]> => {
   const messages = messagesFor(options, ask)
-  const answers: FaultAnswer[] = []
+  const answers = new Map<Container, FaultAnswer>()
   const work = [...messages.entries()]
   const next = async (): Promise<void> => {
     for (let one = work.shift(); one !== undefined; one = work.shift()) {
-      answers.push(await tell(options, one[0], one[1], signal))
+      answers.set(one[0], await tell(options, one[0], one[1], signal))
     }
   }
   await Promise.all(Array.from({ length: RANKS_AT_ONCE }, next))
-  return answers.sort((a, b) => compare(a.replica, b.replica) || a.rank - b.rank)
+  return [...answers].sort(([a], [b]) => byRank(a, b)).map(([, answer]) => answer)
 }
 
 /** For the audit log, one line. */
@@ -60,6 +60,7 @@ const messagesFor = (
   const running = [...fleet.observations.values()]
     .flatMap(({ containers }) => containers)
     .filter(({ state }) => state === 'running')
+    .sort(byRank)
   if (ask.do !== 'add') {
     const message =
       ask.do === 'list' || ask.kind === null ? { do: ask.do } : { do: ask.do, kind: ask.kind }
@@ -183,5 +184,9 @@ const fromNow = (fault: FaultSetting, nowMs: number): FaultSetting => {
   const { startMs } = fault
   return typeof startMs === 'number' ? { ...fault, startMs: Math.round(startMs - nowMs) } : fault
 }
+
+/** Nodes report in no order of their own. */
+const byRank = ({ labels: a }: Container, { labels: b }: Container): number =>
+  compare(a.deployment, b.deployment) || a.replica - b.replica || a.rank - b.rank
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
