@@ -123,6 +123,7 @@ const policyOf = (route: Route, ours: boolean): RoutePolicy => {
     queue,
     continueStreams,
     firstTokenTargetMs: route.firstTokenTarget ?? null,
+    perTokenTargetMs: route.perTokenTarget ?? null,
     parameters: route.parameters ?? null,
   }
 }
@@ -195,6 +196,7 @@ const target = (
       kvCapacityTokens: signal('kvCapacityTokens'),
       maxRunning: maxRunningOf(deployments, record.deployment),
       preemptions: fleet.preemptions.get(record.id) ?? null,
+      generationTokensPerSecond: fleet.rates.get(record.id)?.generationTokensPerSecond ?? null,
       ...(read === undefined ? {} : { readAtMs: read }),
       ...(record.state === 'ready' ? { readySinceMs: record.sinceMs } : {}),
     },

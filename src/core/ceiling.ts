@@ -3,6 +3,7 @@
  * thread's turn it is. Lowered by preemptions and late first tokens, raised while it is felt.
  */
 import { WAITING_MAX } from './admission.ts'
+import { type Pace, paceAfter, withinPace } from './pace.ts'
 
 /** vLLM begins to preempt near a full cache (vllm #23444, #37307): full is called before that. */
 const KV_RATIO = 0.85
@@ -30,30 +31,32 @@ export const CEILING: Ceiling = {
 }
 
 /** All that `nextCeiling` remembers; plain numbers, for they lie in shared memory. */
-export type Learned = Ceiling & {
-  /** Sums of a fit of time per token over requests at once, which forgets. */
-  readonly weight: number
-  readonly x: number
-  readonly y: number
-  readonly xx: number
-  readonly xy: number
-  readonly yy: number
-  /** Tokens a second that streams made after their first, in the last step and at best of late. */
-  readonly flow: number
-  readonly best: number
-  /** Requests at once that the fit allows; 0: not known. */
-  readonly knee: number
-  /** Engine time to first token, ms, and the prompt tokens that were read in it; 0: none yet. */
-  readonly firstTokenMs: number
-  readonly firstTokenTokens: number
-  /** The shortest of late, ms; what an idle engine takes. */
-  readonly firstTokenBestMs: number
-}
+export type Learned = Ceiling &
+  Pace & {
+    /** Sums of a fit of time per token over requests at once, which forgets. */
+    readonly weight: number
+    readonly x: number
+    readonly y: number
+    readonly xx: number
+    readonly xy: number
+    readonly yy: number
+    /** Tokens a second that streams made after their first, in the last step and at best lately. */
+    readonly flow: number
+    readonly best: number
+    /** Requests at once that the fit allows; 0: not known. */
+    readonly knee: number
+    /** Engine time to first token, ms, and the prompt tokens that were read in it; 0: none yet. */
+    readonly firstTokenMs: number
+    readonly firstTokenTokens: number
+    /** The shortest of late, ms; what an idle engine takes. */
+    readonly firstTokenBestMs: number
+  }
 
 export const UNLEARNED: Learned = {
   ...CEILING,
   ...{ weight: 0, x: 0, y: 0, xx: 0, xy: 0, yy: 0, flow: 0, best: 0, knee: 0 },
   ...{ firstTokenMs: 0, firstTokenTokens: 0, firstTokenBestMs: 0 },
+  ...{ paceStreams: 0, paceTokens: 0, paceMs: 0 },
 }
 
 /** What happened on one replica since the last step. */
@@ -73,7 +76,16 @@ export type Lesson = {
   readonly preemptions: number | null
   /** Requests that we have there. */
   readonly held: number
-  readonly firstTokenTargetMs: number | null
+  readonly generationTokensPerSecond: number | null
+  /** What routes to it ask for. */
+  readonly due: Due
+}
+
+/** When its routes want tokens, ms; null: whenever they come. */
+export type Due = {
+  readonly firstTokenMs: number | null
+  /** Time per output token of a streaming answer, after the first. */
+  readonly perTokenMs: number | null
 }
 
 /** Of the fit, a step: a minute ago counts half. */
@@ -99,7 +111,17 @@ const LATE = 4
 
 /** The next ceiling, one step a second or so. Lowered by what hurts, raised while it is used. */
 export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
-  const later = Math.max(0, lesson.outputTokens - lesson.firstTokens)
+  const laterTokens = Math.max(0, lesson.outputTokens - lesson.firstTokens)
+  const pace = paceAfter(before, { ...lesson, laterTokens })
+  const next = { ...withoutPace(before, lesson, laterTokens), ...pace }
+  const { perTokenMs: targetMs } = lesson.due
+  if (targetMs === null) return next
+  const change = { from: before.running, to: next.running }
+  const bounds = { lowest: RUNNING_MIN, shrink: SHRINK }
+  return { ...next, running: withinPace(change, { before, now: pace, targetMs }, bounds) }
+}
+
+const withoutPace = (before: Learned, lesson: Lesson, later: number): Learned => {
   const flow = (later / Math.max(1, lesson.elapsedMs)) * 1000
   const best = Math.max(before.best * FORGET, flow)
   const state = { ...before, flow, best, ...fitted(before, lesson), ...timed(before, lesson) }
@@ -154,7 +176,7 @@ const raised = (state: Learned, used: number, lesson: Lesson): Ceiling => {
 const isLate = (state: Learned, lesson: Lesson): boolean => {
   if (lesson.firstTokens === 0) return false
   const meanMs = lesson.firstTokenMsSum / lesson.firstTokens
-  const { firstTokenTargetMs: targetMs } = lesson
+  const { firstTokenMs: targetMs } = lesson.due
   if (targetMs !== null) return meanMs > targetMs
   // With readings, the engine's queue is seen; without, it shows in the time that it takes.
   const blind = lesson.requestsWaiting === null

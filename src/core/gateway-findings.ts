@@ -30,6 +30,7 @@ export const gatewayFindings = (
       ...groupFindings(route, groups, asked.guess, (...path) => at('routes', index, ...path)),
       ...nameFindings(route, (...path) => at('routes', index, ...path)),
       ...limitFindings(route, (...path) => at('routes', index, ...path)),
+      ...paceFindings(route, value, (...path) => at('routes', index, ...path)),
       ...clampFindings(route.parameters, (...path) => at('routes', index, ...path)),
     ]),
     ...sharedNames(value, at),
@@ -171,6 +172,21 @@ const clashMessage = (name: string, { route, alias }: Named, later: Route): stri
     return `is never reached: every caller of ${shown} is taken`
   }
   return alias ? `another route has the alias ${shown}` : `another route has the model ${shown}`
+}
+
+/** Streams are kept fast by the ceiling: where there is none, nothing would come of it. */
+const paceFindings = (
+  { to, perTokenTarget, queue }: Route,
+  { backends }: Gateway,
+  at: At,
+): readonly Finding[] => {
+  if (perTokenTarget === undefined) return []
+  const place = at('perTokenTarget')
+  if (Object.hasOwn(backends, to)) {
+    return [{ ...place, message: `${to} is a backend: how many it answers at once is its affair` }]
+  }
+  if (queue.ceiling !== 'none') return []
+  return [{ ...place, message: 'needs `queue: { ceiling: auto }`: nothing is held back without' }]
 }
 
 const limitFindings = ({ limits }: Route, at: At): readonly Finding[] =>

@@ -116,6 +116,9 @@ const RouteSchema = z.strictObject({
     })
     .prefault({}),
   firstTokenTarget: Duration.optional().describe('a first token expected later spills, or is 429'),
+  perTokenTarget: Duration.optional().describe(
+    'time per output token (TPOT): fewer run at once where streams are slower',
+  ),
   firstTokenTimeout: Duration.prefault('30m').describe('from dispatch to the first byte of answer'),
   stallTimeout: Duration.prefault('5m').describe('between two events of one answer'),
   continueStreams: z.boolean().default(true).describe('on another replica when one dies'),

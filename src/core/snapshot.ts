@@ -27,6 +27,8 @@ export type Target = {
   readonly maxRunning?: number | null
   /** Preempted or retracted requests between the last two readings. */
   readonly preemptions?: number | null
+  /** Tokens that it makes, over the last seconds. */
+  readonly generationTokensPerSecond?: number | null
   /** When the signals were read and when the replica became ready, epoch milliseconds. */
   readonly readAtMs?: number
   readonly readySinceMs?: number
@@ -58,6 +60,7 @@ export type RoutePolicy = Pick<
   'balance' | 'slowStart' | 'retry' | 'queue' | 'continueStreams'
 > & {
   readonly firstTokenTargetMs: number | null
+  readonly perTokenTargetMs: number | null
   readonly parameters: Parameters | null
 }
 

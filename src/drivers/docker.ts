@@ -16,6 +16,7 @@ import { pull } from './docker-pull.ts'
 import { logLines } from './docker-stream.ts'
 import type { Driver, PullProgress } from './driver.ts'
 import { EARLY_EXIT_MS, EARLY_POLL_MS, earlyExit } from './early.ts'
+import { untilAborted } from './lines.ts'
 import { answers } from './port.ts'
 
 export type DockerDriverOptions = {
@@ -125,7 +126,8 @@ class DockerDriver implements Driver {
     const info = await this.#require(name, signal)
     try {
       const docker = await this.#engine.connect()
-      yield* logLines(await logBytes(docker, { id: info.Id, lines, follow: true }, signal))
+      const bytes = await logBytes(docker, { id: info.Id, lines, follow: true }, signal)
+      yield* untilAborted(logLines(bytes), signal)
     } catch (error) {
       if (!signal.aborted) throw explain(error, this.#engine.ask)
     }

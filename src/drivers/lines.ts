@@ -59,3 +59,14 @@ export const lastLine = (text: string): string => {
   const lines = text.split('\n').filter((line) => line.trim() !== '')
   return (lines.at(-1) ?? '').trim().slice(0, 300)
 }
+
+/** Lines that came in one piece with the one at which the reader left are not for him any more. */
+export async function* untilAborted(
+  lines: AsyncIterable<string>,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  for await (const line of lines) {
+    if (signal.aborted) return
+    yield line
+  }
+}

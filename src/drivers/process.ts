@@ -14,6 +14,7 @@ import { type ErrorPlace, PenstockError } from '../errors.ts'
 import type { Driver, PullProgress } from './driver.ts'
 import { EARLY_EXIT_MS, EARLY_POLL_MS, earlyExit } from './early.ts'
 import { findProgram, rankEnvironment, type Variables } from './environment.ts'
+import { untilAborted } from './lines.ts'
 import { locked } from './lock.ts'
 import { bound, followFile, readTail, rotate } from './logfile.ts'
 import { bootId, listenerOn } from './proc.ts'
@@ -123,7 +124,8 @@ class ProcessDriver implements Driver {
       if (now === null || now === 'foreign' || now.run !== run.run) return true
       return (await stateOf(now, this.#files)).state === 'exited'
     }
-    yield* followFile(this.#files.logPath(name), lines, signal, ended)
+    const followed = followFile(this.#files.logPath(name), lines, signal, ended)
+    yield* untilAborted(followed, signal)
   }
 
   async *exec(

@@ -59,6 +59,9 @@ const LEARNED = [
   'firstTokenMs',
   'firstTokenTokens',
   'firstTokenBestMs',
+  'paceStreams',
+  'paceTokens',
+  'paceMs',
 ] as const satisfies readonly (keyof Learned)[]
 const NOTES = LEARNED.length + PAST.length
 

@@ -3,7 +3,7 @@
  * it in the shared slots, in the steps in which an engine comes to know of it.
  */
 import { type Answer, growthOf, roomFor, type Share } from '../core/admission.ts'
-import { type Lesson, nextCeiling } from '../core/ceiling.ts'
+import { type Due, type Lesson, nextCeiling } from '../core/ceiling.ts'
 import { serviceOf } from '../core/fair-queue.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
@@ -95,9 +95,9 @@ export class Occupancy {
   }
 
   /** A new reading, perhaps: what it must have seen is no longer added to it. */
-  read(target: Target, firstTokenTargetMs: number | null): void {
+  read(target: Target, due: Due): void {
     const watched = this.#of(target)
-    watched.firstTokenTargetMs = firstTokenTargetMs
+    watched.due = due
     const readAtMs = target.readAtMs ?? 0
     watched.target = target
     if (target.requestsRunning === null) {
@@ -218,7 +218,8 @@ export class Occupancy {
         kvCacheUsageRatio: watched.target.kvCacheUsageRatio,
         preemptions: watched.seenPreemptions,
         held: this.slots.sum(slot, 'held'),
-        firstTokenTargetMs: watched.firstTokenTargetMs,
+        generationTokensPerSecond: watched.target.generationTokensPerSecond ?? null,
+        due: watched.due,
       }
       watched.seenPreemptions = null
       watched.steppedAtMs = nowMs

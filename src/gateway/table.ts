@@ -1,4 +1,5 @@
 /** A snapshot, indexed for the request path: keys by hash, routes by name and caller. */
+import type { Due } from '../core/ceiling.ts'
 import { type Asking, Routing, within } from '../core/routing.ts'
 import type {
   GatewayConsumer,
@@ -61,14 +62,15 @@ export class Table {
     for (const route of this.snapshot.routes) yield* within(route)
   }
 
-  /** Each replica once, with the earliest first token that any of its routes wants; null: none. */
-  everyTarget(): readonly { readonly target: Target; readonly dueMs: number | null }[] {
-    const all = new Map<string, { readonly target: Target; readonly dueMs: number | null }>()
+  /** Each replica once, with the earliest tokens that any of its routes wants. */
+  everyTarget(): readonly { readonly target: Target; readonly due: Due }[] {
+    const all = new Map<string, { readonly target: Target; readonly due: Due }>()
     for (const { targets, policy } of this.everyRoute()) {
       for (const target of targets) {
-        const dues = [all.get(target.id)?.dueMs, policy?.firstTokenTargetMs]
-        const known = dues.filter((due) => due !== null && due !== undefined)
-        all.set(target.id, { target, dueMs: known.length === 0 ? null : Math.min(...known) })
+        const due = all.get(target.id)?.due
+        const firstTokenMs = earlier(due?.firstTokenMs, policy?.firstTokenTargetMs)
+        const perTokenMs = earlier(due?.perTokenMs, policy?.perTokenTargetMs)
+        all.set(target.id, { target, due: { firstTokenMs, perTokenMs } })
       }
     }
     return [...all.values()]
@@ -86,4 +88,10 @@ export class Table {
   #asking(key: GatewayKey, headers: Headers): Asking {
     return { key, group: this.consumer(key.consumer)?.group ?? null, headers }
   }
+}
+
+/** The smaller of two that may be missing. */
+const earlier = (...dues: readonly (number | null | undefined)[]): number | null => {
+  const known = dues.filter((due) => due !== null && due !== undefined)
+  return known.length === 0 ? null : Math.min(...known)
 }

@@ -124,7 +124,7 @@ export class Waiting {
 
   /** A new snapshot: readings to take in, and perhaps nobody left to wait for. */
   published(): void {
-    for (const { target, dueMs } of this.#table().everyTarget()) this.occupancy.read(target, dueMs)
+    for (const { target, due } of this.#table().everyTarget()) this.occupancy.read(target, due)
     for (const lane of this.#lanes.all()) {
       for (const waiter of lane.queue.all()) {
         const { route } = waiter.item.ask

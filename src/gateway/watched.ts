@@ -1,4 +1,5 @@
 /** What one thread knows of a replica between two of its readings. */
+import type { Due } from '../core/ceiling.ts'
 import type { Target } from '../core/snapshot.ts'
 
 export type Watched<Lease> = {
@@ -6,7 +7,7 @@ export type Watched<Lease> = {
   /** When known ones ended of which the next reading may still tell. */
   gone: number[]
   target: Target
-  firstTokenTargetMs: number | null
+  due: Due
   readAtMs: number
   seenPreemptions: number | null
   /** When they were read; our clock. */
@@ -21,7 +22,7 @@ export const watchedOf = <Lease>(target: Target): Watched<Lease> => ({
   leases: [],
   gone: [],
   target,
-  firstTokenTargetMs: null,
+  due: { firstTokenMs: null, perTokenMs: null },
   readAtMs: -1,
   seenPreemptions: null,
   seenAtMs: 0,

@@ -126,6 +126,7 @@ const NO_CEILING: RoutePolicy = {
   queue: { ceiling: 'none', depth: 1000, wait: 60_000 },
   continueStreams: true,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
 }
 

@@ -1,8 +1,8 @@
 /**
  * Does the gateway's policy hold? On rehearsed engines with the H20's timing; prints the tables of
- * docs/policy.md. About 40 minutes for all of it; name parts to run only those.
+ * docs/policy.md. About 70 minutes for all of it; name parts to run only those.
  *
- *   node test/bench/policy.ts [limits] [overload] [fairness] [aborts]
+ *   node test/bench/policy.ts [limits] [overload] [fairness] [paced] [aborts]
  */
 import {
   cleanUp,
@@ -15,13 +15,20 @@ import {
 import { until as patiently } from '../support/penstock.ts'
 import { PASSWORD, REDIS, startRedis } from '../support/redis.ts'
 import { abortCase, BATCH, PHASES } from './policy/aborts.ts'
-import { fairness } from './policy/fairness.ts'
+import { besideOnly, type Fairness, fairness } from './policy/fairness.ts'
 import { SPEED, startFleet } from './policy/fleet.ts'
 import { type LimitCase, limitCase } from './policy/limits.ts'
-import { capacityOf, overload, WITH_POLICY, WITHOUT_POLICY } from './policy/overload.ts'
+import {
+  capacityOf,
+  overload,
+  PACE_MS,
+  PACED_POLICY,
+  WITH_POLICY,
+  WITHOUT_POLICY,
+} from './policy/overload.ts'
 import { abortsTable, fairnessTable, limitsTable, overloadTable } from './policy/report.ts'
 
-const PARTS = ['limits', 'overload', 'fairness', 'aborts']
+const PARTS = ['limits', 'overload', 'fairness', 'paced', 'aborts']
 const asked = process.argv.slice(2)
 const parts = asked.length === 0 ? PARTS : asked
 const unknown = parts.filter((part) => !PARTS.includes(part))
@@ -85,18 +92,21 @@ const aborts = async (): Promise<void> => {
   await stopAll()
 }
 
-let known: number | null = null
+const known = new Map<number, number>()
 
-const capacity = async (): Promise<number> => {
-  if (known !== null) return known
+/** Answers a second of an R1 that gives so many at once. */
+const capacity = async (callers = FULL_CALLERS): Promise<number> => {
+  const before = known.get(callers)
+  if (before !== undefined) return before
   const fleet = await startFleet(WITHOUT_POLICY)
   try {
-    known = await capacityOf(fleet, FULL_CALLERS)
+    const measured = await capacityOf(fleet, callers)
+    known.set(callers, measured)
+    console.log(`\nR1 can answer ${measured.toFixed(2)} requests a second, ${callers} at once.`)
+    return measured
   } finally {
     await fleet.stop()
   }
-  console.log(`\nR1 can answer ${known.toFixed(2)} requests a second.`)
-  return known
 }
 
 const overloads = async (): Promise<void> => {
@@ -108,14 +118,34 @@ const overloads = async (): Promise<void> => {
 }
 
 const shares = async (): Promise<void> => {
-  const rate = (await capacity()) * OVER
+  const ask = { ratePerSecond: (await capacity()) * OVER, seconds: 600 }
+  const held = await fairness(WITH_POLICY, ask)
+  const open = await besideOnly(WITHOUT_POLICY, ask)
   console.log(`\n## Two consumers, one sending ten times as much\n`)
-  console.log(fairnessTable(await fairness(rate)))
+  console.log(fairnessTable({ ...sharesOf(held), 'the small one, without the policy': open }))
 }
+
+/** Answers at once at which R1 takes near PACE_MS for a token. */
+const PACED_CALLERS = 16
+
+/** The small one sends little: an hour, or there is too little to count. */
+const paced = async (): Promise<void> => {
+  const ask = { ratePerSecond: (await capacity(PACED_CALLERS)) * OVER, seconds: 3600 }
+  const held = await fairness(PACED_POLICY, ask)
+  console.log(`\n## The same, R1 held to ${PACE_MS} ms a token\n`)
+  console.log(fairnessTable(sharesOf(held)))
+}
+
+const sharesOf = ({ alone, beside, large }: Fairness) => ({
+  'the small one, alone': alone,
+  'the small one, beside the large one': beside,
+  'the large one': large,
+})
 
 console.log(`Times are simulated; rehearsed fleets run ${SPEED} times as fast as real ones.`)
 if (parts.includes('limits')) await limits()
 if (parts.includes('overload')) await overloads()
 if (parts.includes('fairness')) await shares()
+if (parts.includes('paced')) await paced()
 if (parts.includes('aborts')) await aborts()
 cleanUp()

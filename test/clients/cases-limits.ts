@@ -45,6 +45,7 @@ const NO_QUEUE: RoutePolicy = {
   queue: { ceiling: 'auto', depth: 0, wait: 60_000 },
   continueStreams: true,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
 }
 

@@ -1,4 +1,4 @@
-/** Room on a replica, the ceiling that is learned, and the future peak of the KV cache. */
+/** Room on a replica, and the future peak of the KV cache. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
@@ -10,13 +10,7 @@ import {
   type Sent,
   type Signals,
 } from '../../src/core/admission.ts'
-import {
-  CEILING,
-  type Learned,
-  type Lesson,
-  nextCeiling,
-  UNLEARNED,
-} from '../../src/core/ceiling.ts'
+import { CEILING } from '../../src/core/ceiling.ts'
 
 const IDLE: Signals = {
   requestsWaiting: 0,
@@ -175,147 +169,6 @@ describe('the future peak of the cache', () => {
     }
     return peak - now
   }
-})
-
-const QUIET: Lesson = {
-  elapsedMs: 1000,
-  streaming: 0,
-  outputTokens: 0,
-  firstTokens: 0,
-  firstTokenMsSum: 0,
-  firstTokenTokensSum: 0,
-  requestsRunning: 0,
-  requestsWaiting: 0,
-  kvCacheUsageRatio: 0.1,
-  preemptions: 0,
-  held: 0,
-  firstTokenTargetMs: null,
-}
-
-/** An engine that shows neither queue nor cache. */
-const BLIND: Lesson = {
-  ...QUIET,
-  requestsRunning: null,
-  requestsWaiting: null,
-  kvCacheUsageRatio: null,
-}
-
-describe('the ceiling', () => {
-  test('is raised where it is felt, and only there', () => {
-    expect(nextCeiling(UNLEARNED, { ...QUIET, held: 64 }).running).toBeGreaterThan(64)
-    expect(nextCeiling(UNLEARNED, { ...QUIET, held: 10 }).running).toBe(64)
-  })
-
-  test('falls with preemptions, and comes back', () => {
-    let state = nextCeiling(UNLEARNED, { ...QUIET, held: 60, preemptions: 3 })
-    expect(state.running).toBeLessThan(60)
-    expect(state.kvRatio).toBeLessThan(0.85)
-    for (let second = 0; second < 60; second += 1) {
-      state = nextCeiling(state, { ...QUIET, held: state.running })
-    }
-    expect(state.running).toBeGreaterThan(100)
-    expect(state.kvRatio).toBe(0.85)
-  })
-
-  test('follows the first-token target, and what a blind engine shows by being late', () => {
-    const late = { ...QUIET, held: 60, firstTokens: 10, firstTokenMsSum: 50_000 }
-    expect(nextCeiling(UNLEARNED, { ...late, firstTokenTargetMs: 4000 }).running).toBeLessThan(60)
-    expect(nextCeiling(UNLEARNED, { ...late, firstTokenTargetMs: 6000 }).running).toBeGreaterThan(
-      64,
-    )
-    const blind = { ...late, requestsWaiting: null }
-    const known = nextCeiling(UNLEARNED, { ...blind, firstTokenMsSum: 5000 })
-    expect(nextCeiling(known, { ...blind, firstTokenMsSum: 50_000 }).running).toBeLessThan(60)
-  })
-
-  test('of a blind engine finds where more requests only make each slower', () => {
-    // 40 ms and half a millisecond for each: 80 % of 2000 tokens/s are made by 320 at once.
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 1_000_000 }), (seed) => {
-        const noise = (at: number) => 1 + 0.1 * Math.sin(seed * 7.13 + at * 12.9)
-        let state = UNLEARNED
-        for (let second = 0; second < 300; second += 1) {
-          const streaming = Math.floor(state.running)
-          const ms = (40 + 0.5 * streaming) * noise(second)
-          const outputTokens = Math.round((streaming * 1000) / ms)
-          state = nextCeiling(state, { ...BLIND, held: streaming, streaming, outputTokens })
-        }
-        expect(state.running).toBeGreaterThan(150)
-        expect(state.running).toBeLessThan(640)
-      }),
-      { numRuns: 50 },
-    )
-  })
-
-  test('waits while an engine reads prompts and makes no tokens', () => {
-    const later = (from: Learned, seconds: number, each: number): Learned => {
-      let state = from
-      for (let second = 0; second < seconds; second += 1) {
-        const held = state.running
-        const streaming = Math.floor(held * 0.95)
-        const outputTokens = each * streaming
-        state = nextCeiling(state, { ...QUIET, held, streaming, outputTokens })
-      }
-      return state
-    }
-    const flowing = later(UNLEARNED, 10, 15)
-    expect(flowing.running).toBeGreaterThan(64)
-    const stalled = later(flowing, 5, 0)
-    expect(later(stalled, 20, 0).running).toBe(stalled.running)
-    expect(later(stalled, 20, 15).running).toBeGreaterThan(stalled.running)
-  })
-
-  test('a quiet hour of few answers says nothing of what a seen engine can do', () => {
-    let state = UNLEARNED
-    for (let second = 0; second < 600; second += 1) {
-      const streaming = 12 + (second % 7)
-      // Prompts are read in between: the pace falls much faster than with answers alone.
-      const outputTokens = Math.round((streaming * 1000) / (20 + 8 * streaming))
-      state = nextCeiling(state, { ...QUIET, held: streaming, streaming, outputTokens })
-    }
-    expect(state.running).toBeGreaterThanOrEqual(64)
-  })
-
-  test('falls where a blind engine makes no more tokens however many ask', () => {
-    let state = UNLEARNED
-    for (let second = 0; second < 300; second += 1) {
-      const streaming = Math.floor(state.running)
-      const outputTokens = 600 + (second % 7)
-      state = nextCeiling(state, { ...BLIND, held: streaming, streaming, outputTokens })
-    }
-    expect(state.running).toBeLessThan(34)
-  })
-
-  test('stays within its bounds, whatever is read', () => {
-    const Number_ = fc.oneof(fc.nat({ max: 100_000 }), fc.constant(0))
-    const AnyLesson = fc.record({
-      elapsedMs: fc.integer({ min: 1, max: 60_000 }),
-      streaming: Number_,
-      outputTokens: Number_,
-      firstTokens: Number_,
-      firstTokenMsSum: Number_,
-      firstTokenTokensSum: Number_,
-      requestsRunning: fc.option(Number_),
-      requestsWaiting: fc.option(Number_),
-      kvCacheUsageRatio: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),
-      preemptions: fc.option(Number_),
-      held: Number_,
-      firstTokenTargetMs: fc.option(Number_),
-    })
-    fc.assert(
-      fc.property(fc.array(AnyLesson, { maxLength: 100 }), (lessons) => {
-        let state = UNLEARNED
-        for (const lesson of lessons) {
-          state = nextCeiling(state, lesson)
-          expect(Object.values(state).every(Number.isFinite)).toBe(true)
-          expect(state.running).toBeGreaterThanOrEqual(4)
-          expect(state.kvRatio).toBeGreaterThanOrEqual(0.5)
-          expect(state.kvRatio).toBeLessThanOrEqual(0.85)
-          expect(state.prefillTokens).toBeGreaterThanOrEqual(256)
-        }
-      }),
-    )
-  })
 })
 
 test('a first token is expected after those before it, and after its own prompt', () => {

@@ -299,7 +299,9 @@ export const conformance = (title: string, setup: () => Promise<Rig>): void => {
       })
 
       test('followed until aborted', async () => {
-        const spec = script('i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done')
+        // Five lines in one piece: whoever leaves at the third gets none of the others.
+        const piece = '$i\\n$((i+1))\\n$((i+2))\\n$((i+3))\\n$((i+4))\\n'
+        const spec = script(`i=1; while :; do printf "${piece}"; i=$((i+5)); sleep 0.05; done`)
         await driver.start(spec, never)
         const controller = new AbortController()
         const seen: string[] = []

@@ -24,6 +24,7 @@ const POLICY: RoutePolicy = {
   queue: { ceiling: 'none', depth: 10, wait: 1_000 },
   continueStreams: true,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
 }
 const ANSWER: Script = { headers: JSON_TYPE, steps: [{ send: completion('hi') }] }

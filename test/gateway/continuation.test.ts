@@ -158,6 +158,7 @@ describe('it is refused, with the error event and no [DONE]', () => {
       queue: { ceiling: 'none', depth: 10, wait: 1_000 },
       continueStreams: false,
       firstTokenTargetMs: null,
+      perTokenTargetMs: null,
       parameters: null,
     } as const
     const { url } = await world({ how: 'reset', words: 4 }, { policy })

@@ -182,6 +182,7 @@ test('what only one full replica can answer waits for none: in, or told when to 
     queue: { ceiling: 'auto', depth: 10, wait: 20_000 },
     continueStreams: true,
     firstTokenTargetMs: null,
+    perTokenTargetMs: null,
     parameters: null,
   }
   const hang: Script = { headers: SSE, headFirst: true, steps: [{ hang: true }] }

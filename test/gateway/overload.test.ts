@@ -54,6 +54,7 @@ const policy = (ceiling: RoutePolicy['queue']['ceiling']): RoutePolicy => ({
   queue: { ceiling, depth: 1000, wait: 600_000 },
   continueStreams: false,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
 })
 

@@ -12,7 +12,15 @@ const policyOf = (rules: object): RoutePolicy => {
   const [route] = GatewaySchema.parse(manifest).routes
   if (route === undefined) throw new Error('no route')
   const { balance, slowStart, retry, queue, continueStreams } = route
-  const usual = { balance, slowStart, retry, queue, continueStreams, firstTokenTargetMs: null }
+  const usual = {
+    balance,
+    slowStart,
+    retry,
+    queue,
+    continueStreams,
+    firstTokenTargetMs: null,
+    perTokenTargetMs: null,
+  }
   return { ...usual, parameters: ParametersSchema.parse(rules) }
 }
 

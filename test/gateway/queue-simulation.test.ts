@@ -135,6 +135,7 @@ class World {
       queue: { ceiling: 'auto' as const, depth: 60, wait: 20_000 },
       continueStreams: false,
       firstTokenTargetMs: null,
+      perTokenTargetMs: null,
       parameters: null,
     }
     return routeOf([this.#target], { policy })

@@ -24,6 +24,7 @@ const policy = (queue: Partial<RoutePolicy['queue']> = {}, more: Partial<RoutePo
   queue: { ceiling: 'auto' as const, depth: 1000, wait: 60_000, ...queue },
   continueStreams: false,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
   ...more,
 })

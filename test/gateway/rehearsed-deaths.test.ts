@@ -63,6 +63,7 @@ const world = async (engine: EngineName, faults: readonly object[], parser = '')
       queue: { ceiling: 'none', depth: 10, wait: 1_000 },
       continueStreams: true,
       firstTokenTargetMs: null,
+      perTokenTargetMs: null,
       parameters: null,
     },
   }

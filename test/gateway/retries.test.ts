@@ -35,6 +35,7 @@ const policyOf = (retry: Partial<RoutePolicy['retry']>): RoutePolicy => ({
   queue: { ceiling: 'none', depth: 10, wait: 1_000 },
   continueStreams: true,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
 })
 

@@ -193,6 +193,7 @@ describe('replicas', () => {
       queue: { ceiling: 'none', depth: 10, wait: 1000 },
       continueStreams: true,
       firstTokenTargetMs: null,
+      perTokenTargetMs: null,
       parameters: null,
     }
     return worldOf([routeOf(targets, { policy })], KEYS)

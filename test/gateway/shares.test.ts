@@ -29,7 +29,8 @@ const served = async (callers: readonly Caller[]): Promise<readonly number[]> =>
   const target = targetOf('http://127.0.0.1:1', { maxRunning: PLACES })
   const policy = {
     ...{ balance: 'power-of-two' as const, slowStart: 0, continueStreams: false },
-    ...{ retry: { attempts: 0, on: [], budget: 0 }, firstTokenTargetMs: null, parameters: null },
+    ...{ firstTokenTargetMs: null, perTokenTargetMs: null, parameters: null },
+    retry: { attempts: 0, on: [], budget: 0 },
     queue: { ceiling: 'auto' as const, depth: 1000, wait: 10_000_000 },
   }
   const route = routeOf([target], { policy })

@@ -13,6 +13,7 @@ const policy: RoutePolicy = {
   queue: { ceiling: 'none', depth: 10, wait: 1_000 },
   continueStreams: true,
   firstTokenTargetMs: null,
+  perTokenTargetMs: null,
   parameters: null,
 }
 const gateway = await startTestGateway(snapshotOf([routeOf([targetOf(url)], { policy })]))

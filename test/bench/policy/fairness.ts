@@ -7,10 +7,9 @@ import { UsageReportSchema } from '../../../src/console/usage-answers.ts'
 import type { Finished } from '../../../src/load/run.ts'
 import { type BenchFleet, startFleet } from './fleet.ts'
 import { openLoad, percentile, ttftSeconds } from './load.ts'
-import { LENGTHS, WITH_POLICY, WITHOUT_POLICY } from './overload.ts'
+import { LENGTHS } from './overload.ts'
 
 const MODEL = 'deepseek-r1'
-const SECONDS = 600
 const LARGE = 10
 
 export type Share = {
@@ -19,6 +18,7 @@ export type Share = {
   readonly accepted: number
   /** What R1 made for it, broken off answers included. */
   readonly tokensPerSecond: number
+  readonly ttftMean: number | null
   readonly ttftP50: number | null
   readonly ttftP95: number | null
 }
@@ -27,37 +27,51 @@ export type Fairness = {
   readonly alone: Share
   readonly beside: Share
   readonly large: Share
-  readonly besideWithoutPolicy: Share
 }
 
-/** `ratePerSecond`: what the large one sends. */
-export const fairness = async (ratePerSecond: number): Promise<Fairness> => {
-  const small = ratePerSecond / LARGE
-  const held = await withFleet(WITH_POLICY, async (fleet) => {
+export type FairnessAsk = {
+  /** What the large one sends, and for how long; simulated. */
+  readonly ratePerSecond: number
+  readonly seconds: number
+}
+
+/** The small one alone, then beside the large one. */
+export const fairness = (gatewayYaml: string, ask: FairnessAsk): Promise<Fairness> =>
+  withFleet(gatewayYaml, async (fleet) => {
     const keys = await keysOf(fleet)
-    const alone = await load(fleet, keys.small, { ratePerSecond: small, seed: 11 })
+    const alone = await load(fleet, keys.small, smallOf(ask))
     const before = await tokensOf(fleet)
-    const [beside, large] = await Promise.all([
-      load(fleet, keys.small, { ratePerSecond: small, seed: 11 }),
-      load(fleet, keys.large, { ratePerSecond, seed: 12 }),
-    ])
+    const both = await together(fleet, keys, ask)
     const after = await tokensOf(fleet)
     return {
-      alone: shareOf(alone, before.small),
-      beside: shareOf(beside, after.small - before.small),
-      large: shareOf(large, after.large),
+      alone: shareOf(alone, before.small, ask),
+      beside: shareOf(both.small, after.small - before.small, ask),
+      large: shareOf(both.large, after.large, ask),
     }
   })
-  const besideWithoutPolicy = await withFleet(WITHOUT_POLICY, async (fleet) => {
-    const keys = await keysOf(fleet)
-    const [beside] = await Promise.all([
-      load(fleet, keys.small, { ratePerSecond: small, seed: 11 }),
-      load(fleet, keys.large, { ratePerSecond, seed: 12 }),
-    ])
-    return shareOf(beside, (await tokensOf(fleet)).small)
+
+/** What becomes of the small one beside the large one, on a fleet of its own. */
+export const besideOnly = (gatewayYaml: string, ask: FairnessAsk): Promise<Share> =>
+  withFleet(gatewayYaml, async (fleet) => {
+    const { small } = await together(fleet, await keysOf(fleet), ask)
+    return shareOf(small, (await tokensOf(fleet)).small, ask)
   })
-  return { ...held, besideWithoutPolicy }
+
+type Keys = { readonly small: string; readonly large: string }
+
+const together = async (fleet: BenchFleet, keys: Keys, ask: FairnessAsk) => {
+  const [small, large] = await Promise.all([
+    load(fleet, keys.small, smallOf(ask)),
+    load(fleet, keys.large, { ...ask, seed: 12 }),
+  ])
+  return { small, large }
 }
+
+const smallOf = ({ ratePerSecond, seconds }: FairnessAsk): Sent => ({
+  ratePerSecond: ratePerSecond / LARGE,
+  seconds,
+  seed: 11,
+})
 
 const withFleet = async <Result>(
   gatewayYaml: string,
@@ -71,12 +85,12 @@ const withFleet = async <Result>(
   }
 }
 
-const keysOf = async (fleet: BenchFleet) => ({
+const keysOf = async (fleet: BenchFleet): Promise<Keys> => ({
   small: await fleet.newKey('small'),
   large: await fleet.newKey('large'),
 })
 
-type Sent = { readonly ratePerSecond: number; readonly seed: number }
+type Sent = FairnessAsk & { readonly seed: number }
 
 const load = ({ baseUrl }: BenchFleet, key: string, sent: Sent): Promise<readonly Finished[]> =>
   openLoad({
@@ -84,7 +98,6 @@ const load = ({ baseUrl }: BenchFleet, key: string, sent: Sent): Promise<readonl
     keys: [key],
     model: MODEL,
     lengths: LENGTHS,
-    seconds: SECONDS,
     ...sent,
   })
 
@@ -104,13 +117,18 @@ const tokensOf = async ({ consoleUrl, adminKey }: BenchFleet) => {
   return { small: of('small'), large: of('large') }
 }
 
-const shareOf = (finished: readonly Finished[], tokens: number): Share => {
+const shareOf = (
+  finished: readonly Finished[],
+  tokens: number,
+  { seconds }: FairnessAsk,
+): Share => {
   const own = finished.filter(({ answeredBy, spilled }) => answeredBy === MODEL && !spilled)
   const ttft = ttftSeconds(own)
   return {
     requests: finished.length,
     accepted: ttft.length,
-    tokensPerSecond: tokens / SECONDS,
+    tokensPerSecond: tokens / seconds,
+    ttftMean: ttft.length === 0 ? null : ttft.reduce((sum, one) => sum + one, 0) / ttft.length,
     ttftP50: percentile(ttft, 0.5),
     ttftP95: percentile(ttft, 0.95),
   }

@@ -24,6 +24,14 @@ routes:
     queue: { wait: 12s }
     spillover: { to: ${STAND_IN}, on: [tokens, saturation, latency, unavailable] }
 `
+
+/** Time per output token that streams are to keep where R1 is held to a pace. */
+export const PACE_MS = 125
+export const PACED_POLICY = WITH_POLICY.replace(
+  'queue: {',
+  `perTokenTarget: ${PACE_MS / SPEED}ms\n    queue: {`,
+)
+
 export const WITHOUT_POLICY = `kind: Gateway
 routes:
   - { model: ${STAND_IN}, to: ${STAND_IN}, queue: { ceiling: none } }

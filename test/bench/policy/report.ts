@@ -2,7 +2,7 @@
 
 import type { Finished } from '../../../src/load/run.ts'
 import type { AbortResult } from './aborts.ts'
-import type { Fairness, Share } from './fairness.ts'
+import type { Share } from './fairness.ts'
 import type { LimitResult } from './limits.ts'
 import type { Course } from './overload.ts'
 
@@ -90,25 +90,17 @@ export const overloadTable = (held: Course, open: Course): string =>
     LINES.map(([name, of]) => [name, of(held), of(open)]),
   )
 
-export const fairnessTable = (result: Fairness): string => {
-  const row = (name: string, share: Share): readonly string[] => [
-    name,
-    `${share.requests}`,
-    `${share.accepted}`,
-    shown(share.tokensPerSecond, 0),
-    shown(share.ttftP50, 2),
-    shown(share.ttftP95, 2),
-  ]
-  return table(
-    ['', 'sent', 'by R1 itself', 'tokens/s', 'first token median, s', 'P95, s'],
-    [
-      row('the small one, alone', result.alone),
-      row('the small one, beside the large one', result.beside),
-      row('the large one', result.large),
-      row('the small one, beside it, without the policy', result.besideWithoutPolicy),
-    ],
+export const fairnessTable = (shares: Readonly<Record<string, Share>>): string =>
+  table(
+    ['', 'sent', 'by R1 itself', 'tokens/s', 'first token: mean, s', 'median', 'P95'],
+    Object.entries(shares).map(([name, share]) => [
+      name,
+      `${share.requests}`,
+      `${share.accepted}`,
+      shown(share.tokensPerSecond),
+      ...[share.ttftMean, share.ttftP50, share.ttftP95].map((one) => shown(one, 2)),
+    ]),
   )
-}
 
 export const abortsTable = (results: readonly AbortResult[]): string =>
   table(
