@@ -7,6 +7,8 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 
 /** Up to 80 s as vLLM has them: a first token behind a long prompt takes that long. */
 const TTFT_BUCKETS = [0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 3, 5, 7.5, 10, 20, 40, 80, 160]
+/** As vLLM has them, with a few more where people begin to wait for words. */
+const TPOT_BUCKETS = [0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5]
 /** Models that think answer for minutes; an hour is the longest that we let one run. */
 const DURATION_BUCKETS = [0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600]
 
@@ -28,6 +30,7 @@ export const declare = () => {
     consumerRequests: counter('consumer_requests_total', 'Requests ended.', ['consumer']),
     consumerTokens: counter('consumer_tokens_total', 'Tokens used.', ['consumer', 'kind']),
     ttft: histogram('time_to_first_token_seconds', 'Accepted to first token.', TTFT_BUCKETS),
+    tpot: histogram('time_per_output_token_seconds', 'Of streams, after the first.', TPOT_BUCKETS),
     queueWait: histogram('queue_wait_seconds', 'In the gateway queue, if at all.', TTFT_BUCKETS),
     duration: histogram('request_duration_seconds', 'Accepted to ended.', DURATION_BUCKETS),
     spilled: counter('spillover_total', 'Requests that a stand-in answered, by cause.', [

@@ -62,6 +62,14 @@ class BoundedLabel {
 
 type Labels = { readonly consumers: BoundedLabel; readonly routes: BoundedLabel }
 
+/** Null: an answer in one piece, or one without a second token. */
+const perTokenMsOf = (request: FinishedRequest): number | null => {
+  const { stream, durationMs, ttftMs, completionTokens } = request
+  if (!stream || ttftMs === null || completionTokens === null || completionTokens < 2) return null
+  const perTokenMs = (durationMs - ttftMs) / (completionTokens - 1)
+  return Number.isFinite(perTokenMs) ? Math.max(0, perTokenMs) : null
+}
+
 const count = (metrics: Declarations, request: FinishedRequest, labels: Labels): void => {
   // What a client asked for names a route only once it was resolved, and a pattern's route goes by
   // the pattern: else anybody could make as many series as there are strings.
@@ -84,6 +92,8 @@ const count = (metrics: Declarations, request: FinishedRequest, labels: Labels):
   }
   if (request.ttftMs !== null && Number.isFinite(request.ttftMs))
     metrics.ttft.observe({ route }, request.ttftMs / 1000)
+  const perTokenMs = perTokenMsOf(request)
+  if (perTokenMs !== null) metrics.tpot.observe({ route }, perTokenMs / 1000)
   const tokens = {
     prompt: request.promptTokens,
     completion: request.completionTokens,

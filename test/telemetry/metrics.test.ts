@@ -64,6 +64,13 @@ test('requests are counted by route, status and outcome, times in seconds', asyn
   expect(value('penstock_consumer_tokens_total', { kind: 'cached' })).toEqual([2 * 256])
   expect(value('penstock_time_to_first_token_seconds_count')).toEqual([2])
   expect(value('penstock_time_to_first_token_seconds_sum')[0]).toBeCloseTo(0.862)
+  // An answer in one piece has no pace that anybody saw.
+  metrics.observeRequest(request('d', NOW_MS, { stream: false }))
+  const { durationMs, completionTokens } = request('a', NOW_MS)
+  const eachMs = (durationMs - 431) / ((completionTokens ?? 0) - 1)
+  const paces = await read(metrics)
+  expect(paces('penstock_time_per_output_token_seconds_count')).toEqual([2])
+  expect(paces('penstock_time_per_output_token_seconds_sum')[0]).toBeCloseTo((2 * eachMs) / 1000)
   expect(value('penstock_request_duration_seconds_sum')[0]).toBeCloseTo(183.75)
 })
 
