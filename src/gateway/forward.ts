@@ -84,7 +84,7 @@ export class Exchange implements Line, Running, AttemptListener {
   /** A fallback is being sought: nobody works on the request. */
   #seeking = false
   #over = false
-  /** Since when the side we wait for is silent: the engine, or a client that does not read. */
+  /** Since when the engine, for which we wait, is silent. */
   #waitingSinceMs = 0
   #clientBlocked = false
 
@@ -116,6 +116,7 @@ export class Exchange implements Line, Running, AttemptListener {
     this.#state.running.add(this)
     this.#state.retries.began(this.route.model)
     this.res.once('close', () => this.#clientClosed())
+    this.res.on('timeout', () => this.res.destroy())
     this.#send(target)
   }
 
@@ -127,10 +128,11 @@ export class Exchange implements Line, Running, AttemptListener {
     }
     if (fits || this.#clientBlocked) return
     this.#clientBlocked = true
-    this.#touch()
+    this.#watchClient()
     this.#attempt?.pause()
     this.res.once('drain', () => {
       this.#clientBlocked = false
+      this.res.setTimeout(0)
       this.#touch()
       this.#attempt?.resume()
     })
@@ -145,7 +147,8 @@ export class Exchange implements Line, Running, AttemptListener {
     if (this.#over) return
     this.settle(finish, ending)
     this.#end()
-    this.#touch()
+    // After the end we only wait for the client to read what is left.
+    this.#watchClient()
   }
 
   mayKeep(textBytes: number): boolean {
@@ -180,15 +183,9 @@ export class Exchange implements Line, Running, AttemptListener {
   }
 
   tick(nowMs: number): void {
+    if (this.#over || this.#clientBlocked || this.#seeking) return
     const waitedMs = nowMs - this.#waitingSinceMs
-    // After the end we only wait for the client to read what is left.
     const { firstTokenTimeoutMs, stallTimeoutMs } = this.route
-    if (this.#over || this.#clientBlocked) {
-      const patienceMs = this.#over ? CLIENT_STALL_MS : Math.min(CLIENT_STALL_MS, stallTimeoutMs)
-      if (waitedMs > patienceMs) this.res.destroy()
-      return
-    }
-    if (this.#seeking) return
     if (!this.#answering && waitedMs > firstTokenTimeoutMs) {
       const message = `no answer began within ${seconds(firstTokenTimeoutMs)}`
       this.#fail(new PenstockError('upstream_timeout', this.#at(message)))
@@ -347,6 +344,11 @@ export class Exchange implements Line, Running, AttemptListener {
     this.letGo()
     this.#verdict?.leave()
     this.#attempt?.letGo()
+  }
+
+  /** The kernel takes a large answer in parts: one who reads any of it in time is not dropped. */
+  #watchClient(): void {
+    this.res.setTimeout(Math.min(CLIENT_STALL_MS, this.route.stallTimeoutMs))
   }
 
   #touch(): void {

@@ -94,3 +94,24 @@ test('one that reads slowly is not dropped', async () => {
   await until('the report', () => world.finished.length === 1)
   expect(world.finished[0]).toMatchObject({ outcome: 'ok' })
 })
+
+test('nor one that takes long over what is left when all was sent', async () => {
+  // As much as is held until its end: the gateway has sent all of it before any is read.
+  const large = completion('y'.repeat(12_000_000))
+  const world = await startWorld(() => ({ headers: JSON_TYPE, steps: [{ send: large }] }), {
+    route: { stallTimeoutMs: 1_500 },
+  })
+  const socket = await asking(world.url, chatBody())
+  await until('the report', () => world.finished.length === 1)
+  const endedAtMs = performance.now()
+  let got = 0
+  socket.on('data', (data) => {
+    got += data.length
+    socket.pause()
+  })
+  const timer = setInterval(() => socket.resume(), 25)
+  await until('all of it', () => got > large.length)
+  clearInterval(timer)
+  // Else it says nothing: twice what a client may be silent for.
+  expect(performance.now() - endedAtMs).toBeGreaterThan(3_000)
+})
