@@ -1,6 +1,6 @@
 /**
  * Does the gateway's policy hold? On rehearsed engines with the H20's timing; prints the tables of
- * docs/policy.md. About 70 minutes for all of it; name parts to run only those.
+ * docs/policy.md. About an hour for all of it; name parts to run only those.
  *
  *   node test/bench/policy.ts [limits] [overload] [fairness] [paced] [aborts]
  */
@@ -15,7 +15,7 @@ import {
 import { until as patiently } from '../support/penstock.ts'
 import { PASSWORD, REDIS, startRedis } from '../support/redis.ts'
 import { abortCase, BATCH, PHASES } from './policy/aborts.ts'
-import { besideOnly, type Fairness, fairness } from './policy/fairness.ts'
+import { besides, type Fairness, fairness } from './policy/fairness.ts'
 import { SPEED, startFleet } from './policy/fleet.ts'
 import { type LimitCase, limitCase } from './policy/limits.ts'
 import {
@@ -120,7 +120,7 @@ const overloads = async (): Promise<void> => {
 const shares = async (): Promise<void> => {
   const ask = { ratePerSecond: (await capacity()) * OVER, seconds: 600 }
   const held = await fairness(WITH_POLICY, ask)
-  const open = await besideOnly(WITHOUT_POLICY, ask)
+  const { beside: open } = await besides(WITHOUT_POLICY, ask)
   console.log(`\n## Two consumers, one sending ten times as much\n`)
   console.log(fairnessTable({ ...sharesOf(held), 'the small one, without the policy': open }))
 }
@@ -128,9 +128,9 @@ const shares = async (): Promise<void> => {
 /** Answers at once at which R1 takes near PACE_MS for a token. */
 const PACED_CALLERS = 16
 
-/** The small one sends little: an hour, or there is too little to count. */
+/** The small one sends little: forty minutes, or there is too little to count. */
 const paced = async (): Promise<void> => {
-  const ask = { ratePerSecond: (await capacity(PACED_CALLERS)) * OVER, seconds: 3600 }
+  const ask = { ratePerSecond: (await capacity(PACED_CALLERS)) * OVER, seconds: 2400 }
   const held = await fairness(PACED_POLICY, ask)
   console.log(`\n## The same, R1 held to ${PACE_MS} ms a token\n`)
   console.log(fairnessTable(sharesOf(held)))

@@ -35,37 +35,31 @@ export type FairnessAsk = {
   readonly seconds: number
 }
 
-/** The small one alone, then beside the large one. */
-export const fairness = (gatewayYaml: string, ask: FairnessAsk): Promise<Fairness> =>
+/** The small one alone and beside the large one, each on a fleet that has cached none of it. */
+export const fairness = async (gatewayYaml: string, ask: FairnessAsk): Promise<Fairness> => {
+  const alone = await withFleet(gatewayYaml, async (fleet) => {
+    const finished = await load(fleet, (await keysOf(fleet)).small, smallOf(ask))
+    return shareOf(finished, (await tokensOf(fleet)).small, ask)
+  })
+  return { alone, ...(await besides(gatewayYaml, ask)) }
+}
+
+/** Both together. */
+export const besides = (gatewayYaml: string, ask: FairnessAsk): Promise<Omit<Fairness, 'alone'>> =>
   withFleet(gatewayYaml, async (fleet) => {
     const keys = await keysOf(fleet)
-    const alone = await load(fleet, keys.small, smallOf(ask))
-    const before = await tokensOf(fleet)
-    const both = await together(fleet, keys, ask)
-    const after = await tokensOf(fleet)
+    const [small, large] = await Promise.all([
+      load(fleet, keys.small, smallOf(ask)),
+      load(fleet, keys.large, { ...ask, seed: 12 }),
+    ])
+    const tokens = await tokensOf(fleet)
     return {
-      alone: shareOf(alone, before.small, ask),
-      beside: shareOf(both.small, after.small - before.small, ask),
-      large: shareOf(both.large, after.large, ask),
+      beside: shareOf(small, tokens.small, ask),
+      large: shareOf(large, tokens.large, ask),
     }
   })
 
-/** What becomes of the small one beside the large one, on a fleet of its own. */
-export const besideOnly = (gatewayYaml: string, ask: FairnessAsk): Promise<Share> =>
-  withFleet(gatewayYaml, async (fleet) => {
-    const { small } = await together(fleet, await keysOf(fleet), ask)
-    return shareOf(small, (await tokensOf(fleet)).small, ask)
-  })
-
 type Keys = { readonly small: string; readonly large: string }
-
-const together = async (fleet: BenchFleet, keys: Keys, ask: FairnessAsk) => {
-  const [small, large] = await Promise.all([
-    load(fleet, keys.small, smallOf(ask)),
-    load(fleet, keys.large, { ...ask, seed: 12 }),
-  ])
-  return { small, large }
-}
 
 const smallOf = ({ ratePerSecond, seconds }: FairnessAsk): Sent => ({
   ratePerSecond: ratePerSecond / LARGE,
