@@ -136,10 +136,13 @@ const consumersOf = ({ consumers }: Gateway): readonly GatewayConsumer[] =>
     parameters: parameters ?? null,
   }))
 
+/** Who answers in a route's place has limits of its own, and a pace that it can keep. */
+const INSTEAD = { limits: [], perTokenTarget: undefined }
+
 /** Who answers in a route's place has the settings of its own route, else those of that one. */
 const inPlaceOf = (ask: SnapshotAsk, route: Route, to: string): GatewayRoute | null => {
   const own = ask.gateway.routes.find((other) => other.to === to)
-  return gatewayRoute(ask, own ?? { ...route, model: to, to, limits: [] })
+  return gatewayRoute(ask, own ?? { ...route, ...INSTEAD, model: to, to })
 }
 
 const standIn = (ask: SnapshotAsk, route: Route): { standIn?: StandIn } => {
@@ -196,7 +199,7 @@ const target = (
       kvCapacityTokens: signal('kvCapacityTokens'),
       maxRunning: maxRunningOf(deployments, record.deployment),
       preemptions: fleet.preemptions.get(record.id) ?? null,
-      generationTokensPerSecond: fleet.rates.get(record.id)?.generationTokensPerSecond ?? null,
+      generationTokensTotal: signal('generationTokensTotal'),
       ...(read === undefined ? {} : { readAtMs: read }),
       ...(record.state === 'ready' ? { readySinceMs: record.sinceMs } : {}),
     },

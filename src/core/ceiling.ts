@@ -62,7 +62,7 @@ export const UNLEARNED: Learned = {
 /** What happened on one replica since the last step. */
 export type Lesson = {
   readonly elapsedMs: number
-  /** Answers that were streaming, on average, and the tokens they showed. */
+  /** Answers that were streaming, and the tokens they showed; of several texts, each's share. */
   readonly streaming: number
   readonly outputTokens: number
   /** First tokens, the sum of their times in the engine, and of prompt tokens before them. */
@@ -76,7 +76,11 @@ export type Lesson = {
   readonly preemptions: number | null
   /** Requests that we have there. */
   readonly held: number
-  readonly generationTokensPerSecond: number | null
+  /** Of those without a first token; requests of others, as far as readings show them. */
+  readonly unstarted: number
+  readonly foreign: number
+  /** By the engine's own counter; null: unknown. */
+  readonly generatedTokens: number | null
   /** What routes to it ask for. */
   readonly due: Due
 }
@@ -112,12 +116,13 @@ const LATE = 4
 /** The next ceiling, one step a second or so. Lowered by what hurts, raised while it is used. */
 export const nextCeiling = (before: Learned, lesson: Lesson): Learned => {
   const laterTokens = Math.max(0, lesson.outputTokens - lesson.firstTokens)
-  const pace = paceAfter(before, { ...lesson, laterTokens })
+  const pace = paceAfter(before, { ...lesson, laterTokens, ceiling: before.running })
   const next = { ...withoutPace(before, lesson, laterTokens), ...pace }
   const { perTokenMs: targetMs } = lesson.due
   if (targetMs === null) return next
   const change = { from: before.running, to: next.running }
-  const bounds = { lowest: RUNNING_MIN, shrink: SHRINK }
+  // However slow others make it, some of ours run.
+  const bounds = { lowest: RUNNING_MIN + lesson.foreign, shrink: SHRINK }
   return { ...next, running: withinPace(change, { before, now: pace, targetMs }, bounds) }
 }
 
@@ -163,7 +168,7 @@ const raised = (state: Learned, used: number, lesson: Lesson): Ceiling => {
   const knee = seen || state.knee === 0 ? RUNNING_MAX : state.knee
   const flowing = flows(state, lesson)
   // Raised only where it is felt, so that a quiet night does not end in a ceiling of thousands.
-  const felt = used >= state.running * 0.85
+  const felt = used >= Math.floor(state.running) * 0.85
   const running =
     felt && flowing ? Math.max(state.running + 1, state.running * GROW) : state.running
   return {

@@ -176,17 +176,19 @@ const clashMessage = (name: string, { route, alias }: Named, later: Route): stri
 
 /** Streams are kept fast by the ceiling: where there is none, nothing would come of it. */
 const paceFindings = (
-  { to, perTokenTarget, queue }: Route,
-  { backends }: Gateway,
+  { to, perTokenTarget }: Route,
+  { routes, backends }: Gateway,
   at: At,
 ): readonly Finding[] => {
   if (perTokenTarget === undefined) return []
-  const place = at('perTokenTarget')
+  const found = (message: string): readonly Finding[] => [{ ...at('perTokenTarget'), message }]
+  if (perTokenTarget === 0) return found('expected more than 0, such as 100ms')
   if (Object.hasOwn(backends, to)) {
-    return [{ ...place, message: `${to} is a backend: how many it answers at once is its affair` }]
+    return found(`${to} is a backend: how many it answers at once is its affair`)
   }
-  if (queue.ceiling !== 'none') return []
-  return [{ ...place, message: 'needs `queue: { ceiling: auto }`: nothing is held back without' }]
+  const open = routes.find((other) => other.to === to && other.queue.ceiling === 'none')
+  if (open === undefined) return []
+  return found(`needs a ceiling: route ${open.model} sends ${to} all that comes (ceiling: none)`)
 }
 
 const limitFindings = ({ limits }: Route, at: At): readonly Finding[] =>

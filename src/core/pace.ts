@@ -14,20 +14,31 @@ export type Pace = {
 
 export type PaceLesson = {
   readonly elapsedMs: number
-  /** Answers that were streaming, and the tokens that they showed after their first. */
+  /** Our answers that were streaming, and the tokens of each's one text after the first. */
   readonly streaming: number
   readonly laterTokens: number
-  /** Requests that we have there. */
+  /** Requests that we have there, how many of them wait for a first token, and others' requests. */
   readonly held: number
-  /** What the engine says of itself; null: unknown. */
-  readonly requestsRunning: number | null
-  readonly generationTokensPerSecond: number | null
+  readonly unstarted: number
+  readonly foreign: number
+  /** What the engine says that it made; null: unknown. */
+  readonly generatedTokens: number | null
+  /** The ceiling that held. */
+  readonly ceiling: number
 }
 
 /** Steps of a second: ten of them count, in which prompts that are read come and go. */
 const FORGET = 0.9
 /** Fewer tokens than these say nothing. */
 const TOKENS_MIN = 20
+/**
+ * So few answers, or so small a part of the ceiling, are not slow because they are too many: a
+ * caller does not read, a prompt is long, an engine thinks of a tool.
+ */
+const ANSWERS_MIN = 8
+const PART_MIN = 0.25
+/** Nobody looked for so long: the machine slept, or this is the first look. */
+const ELAPSED_MS_MAX = 10_000
 /** Of a place more a step, where there is room for a part of one: it is tried. */
 const CREEP = 0.1
 /** Where an engine begins whose pace was just seen for the first time. */
@@ -37,7 +48,9 @@ export const paceAfter = (before: Pace, lesson: PaceLesson): Pace => {
   const { elapsedMs } = lesson
   const { paceStreams, paceTokens, paceMs } = before
   const made = madeBy(lesson)
-  if (made === null) return { paceStreams, paceTokens, paceMs }
+  const few = Math.min(lesson.ceiling * PART_MIN, ANSWERS_MIN)
+  if (made === null || made.answers < few || elapsedMs > ELAPSED_MS_MAX)
+    return { paceStreams, paceTokens, paceMs }
   return {
     paceStreams: paceStreams * FORGET + made.answers * elapsedMs,
     paceTokens: paceTokens * FORGET + made.tokens,
@@ -45,13 +58,18 @@ export const paceAfter = (before: Pace, lesson: PaceLesson): Pace => {
   }
 }
 
-/** Our own streams tell it at once; of answers in one piece only the engine knows. */
+/**
+ * Of all answers there, others' too, for they share its steps and the ceiling: our streams tell at
+ * once how fast each is; of answers in one piece only the engine's counter knows.
+ */
 const madeBy = (lesson: PaceLesson): { answers: number; tokens: number } | null => {
-  const { streaming, laterTokens, held, requestsRunning, elapsedMs } = lesson
-  if (streaming > 0 && streaming >= held / 2) return { answers: streaming, tokens: laterTokens }
-  const { generationTokensPerSecond: rate } = lesson
-  if (requestsRunning === null || requestsRunning === 0 || rate === null) return null
-  return { answers: requestsRunning, tokens: (rate * elapsedMs) / 1000 }
+  const { streaming, laterTokens, held, generatedTokens } = lesson
+  const begun = Math.max(streaming, held - lesson.unstarted + lesson.foreign)
+  if (streaming > 0 && streaming >= held / 2) {
+    return { answers: begun, tokens: (laterTokens * begun) / streaming }
+  }
+  if (begun <= 0 || generatedTokens === null) return null
+  return { answers: begun, tokens: generatedTokens }
 }
 
 /**

@@ -27,8 +27,8 @@ export type Target = {
   readonly maxRunning?: number | null
   /** Preempted or retracted requests between the last two readings. */
   readonly preemptions?: number | null
-  /** Tokens that it makes, over the last seconds. */
-  readonly generationTokensPerSecond?: number | null
+  /** Tokens that it has made since it started. */
+  readonly generationTokensTotal?: number | null
   /** When the signals were read and when the replica became ready, epoch milliseconds. */
   readonly readAtMs?: number
   readonly readySinceMs?: number

@@ -42,7 +42,14 @@ const SHARED_WIDTH = 8
 const PARTS = 1000
 
 /** Counters at the last step beside what was learned, and when it was, ms. */
-export const PAST = ['atMs', 'outputTokens', 'firstTokens', 'firstTokenMs', 'firstTokenPrompt']
+export const PAST = [
+  'atMs',
+  'outputTokens',
+  'firstTokens',
+  'firstTokenMs',
+  'firstTokenPrompt',
+  'generatedTokens',
+]
 const LEARNED = [
   'running',
   'kvRatio',

@@ -4,7 +4,7 @@
  */
 import type { Share } from '../core/admission.ts'
 import { BANDS, FairQueue, type Waiter } from '../core/fair-queue.ts'
-import type { Payer } from './occupancy.ts'
+import type { Payer } from './lease.ts'
 import type { Account, Crowd, QueueSlots } from './queue-slots.ts'
 
 /** Deployments and consumers whose places a thread remembers. */

@@ -1,12 +1,9 @@
-/**
- * One thread's requests on the replicas: each holds a lease from admission to its end, which counts
- * it in the shared slots, in the steps in which an engine comes to know of it.
- */
-import { type Answer, growthOf, roomFor, type Share } from '../core/admission.ts'
+/** One thread's requests on the replicas: who is let in, and what is learned from how they fare. */
+import { growthOf, roomFor, type Share } from '../core/admission.ts'
 import { type Due, type Lesson, nextCeiling } from '../core/ceiling.ts'
-import { serviceOf } from '../core/fair-queue.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
+import { Lease, type LeaseAsk } from './lease.ts'
 import { type Watched, watchedOf } from './watched.ts'
 
 /**
@@ -17,32 +14,11 @@ import { type Watched, watchedOf } from './watched.ts'
 const MARGIN_RATIO = 4
 const MARGIN_MS_MIN = 100
 const MARGIN_MS_MAX = 5_000
-/**
- * Answers in one piece show no first token: their prompt is taken as read after as long as others
- * took lately, or this for each token.
- */
-const READ_MS_PER_TOKEN = 0.5
-const READ_MS_MIN = 50
-const READ_MS_MAX = 5_000
 const STEP_EVERY_MS = 1_000
-/** An answer that has outgrown what was expected is expected to go on for this share of itself. */
-const BEYOND_RATIO = 0.25
 /** So many answers are looked through each time; more of them less often. */
 const GROWTH_EACH_TICK = 500
 /** Ends between two readings that are remembered. */
 const GONE_MAX = 10_000
-
-export type Weight = { readonly prompt: number; readonly completion: number }
-
-/** Who pays for a lease's tokens, and hears when it ends. */
-export type Payer = {
-  readonly weight: number
-  charge(parts: number): void
-  /** One of its requests has a place. */
-  ran(): void
-  /** There may be room now; `over`: the request has ended. */
-  freed(over: boolean): void
-}
 
 export type Clocks = {
   /** Milliseconds; the same for all threads. */
@@ -69,13 +45,7 @@ export class Occupancy {
   /** Takes room on a replica; null: it has none. `force`: counted, but not asked. */
   take(
     target: Target,
-    ask: {
-      readonly weight: Weight
-      readonly payer: Payer
-      readonly streams: boolean
-      readonly force: boolean
-      readonly share: Share
-    },
+    ask: LeaseAsk & { readonly force: boolean; readonly share: Share },
   ): Lease | null {
     const lease = new Lease(this, ask)
     // Counted first and judged afterwards: two at once may both be refused, never both let in.
@@ -202,10 +172,11 @@ export class Occupancy {
       if (taught) watched.seenPreemptions = null
       watched.steppedAtMs = steppedAtMs
       if (elapsedMs < STEP_EVERY_MS && (past[0] ?? 0) !== 0) return
-      const now = [nowMs, ...this.#counters(slot)]
+      const now = [nowMs, ...this.#counters(slot), watched.target.generationTokensTotal ?? 0]
       // The first step has nothing to compare with.
       const since = (index: number): number =>
         (past[0] ?? 0) === 0 ? 0 : Math.max(0, ((now[index] ?? 0) - (past[index] ?? 0)) | 0)
+      const { held, unstarted, foreign } = this.slots.sent(slot)
       const lesson: Lesson = {
         elapsedMs,
         streaming: this.slots.sum(slot, 'streaming'),
@@ -217,8 +188,10 @@ export class Occupancy {
         requestsWaiting: watched.target.requestsWaiting,
         kvCacheUsageRatio: watched.target.kvCacheUsageRatio,
         preemptions: watched.seenPreemptions,
-        held: this.slots.sum(slot, 'held'),
-        generationTokensPerSecond: watched.target.generationTokensPerSecond ?? null,
+        held,
+        unstarted,
+        foreign,
+        generatedTokens: increase(past[5] ?? 0, now[5] ?? 0),
         due: watched.due,
       }
       watched.seenPreemptions = null
@@ -235,161 +208,6 @@ export class Occupancy {
   }
 }
 
-/** One request's room on one replica. */
-export class Lease {
-  /** Where it stands in its replica's list; written by that only. */
-  place = -1
-  readonly #occupancy: Occupancy
-  readonly #weight: Weight
-  readonly #payer: Payer
-  readonly #streams: boolean
-  #target: Target | null = null
-  #sentAtMs = 0
-  #startedAtMs: number | null = null
-  /** The engine's readings know of it; they know its prompt. */
-  #known = false
-  #read = false
-  #produced = 0
-  /** Parts of a token that are too few to be charged yet. */
-  #owed = 0
-  #prompted = false
-  #grown = false
-
-  constructor(occupancy: Occupancy, ask: { weight: Weight; payer: Payer; streams: boolean }) {
-    this.#occupancy = occupancy
-    this.#weight = ask.weight
-    this.#payer = ask.payer
-    this.#streams = ask.streams
-  }
-
-  /** Another replica tries it: from the beginning. */
-  move(target: Target): void {
-    if (this.#target?.id === target.id && this.#startedAtMs === null) return
-    this.leave()
-    this.#target = target
-    this.#sentAtMs = this.#occupancy.now()
-    this.#startedAtMs = null
-    this.#known = false
-    this.#read = false
-    this.#grown = false
-    this.#occupancy.enlist(target, this)
-    const { prompt, completion } = this.#weight
-    this.#add('held', 1)
-    this.#add('fresh', 1)
-    this.#add('unstarted', 1)
-    this.#add('unstartedTokens', prompt)
-    this.#add('unseenTokens', prompt)
-    this.#add('growthTokens', completion)
-  }
-
-  /** Its prompt is paid for when it goes, and only once. */
-  sent(): void {
-    if (this.#prompted) return
-    this.#prompted = true
-    this.#pay({ prompt: this.#weight.prompt, completion: 0 })
-  }
-
-  /** It has shown so many tokens by now. */
-  produced(tokens: number): void {
-    const more = tokens - this.#produced
-    if (more <= 0) return
-    this.#produced = tokens
-    this.#pay({ prompt: 0, completion: more })
-    if (this.#target === null) return
-    if (this.#startedAtMs === null) this.#start(true)
-    this.#add('outputTokens', more)
-  }
-
-  /** A reading was made of the engine, which has seen what happened before. */
-  seen(beforeMs: number): void {
-    if (this.#sentAtMs > beforeMs) return
-    this.#know()
-    if (this.#read || this.#startedAtMs === null || this.#startedAtMs > beforeMs) return
-    this.#read = true
-    this.#add('unseenTokens', -this.#weight.prompt)
-  }
-
-  /** An answer in one piece shows nothing before its end. */
-  age(nowMs: number): void {
-    if (this.#startedAtMs !== null || this.#streams || this.#target === null) return
-    const { ms, tokens } = this.#occupancy.slots.firstToken(this.#target.slot)
-    const perToken = tokens > 0 ? ms / tokens : READ_MS_PER_TOKEN
-    const readMs = Math.max(READ_MS_MIN, this.#weight.prompt * perToken)
-    if (nowMs - this.#sentAtMs > Math.min(READ_MS_MAX, readMs)) this.#start(false)
-  }
-
-  answer(): Answer {
-    this.#grown = true
-    const { prompt, completion } = this.#weight
-    const left = completion - this.#produced
-    return {
-      tokens: prompt + this.#produced,
-      remaining: Math.ceil(Math.max(left, this.#produced * BEYOND_RATIO)),
-    }
-  }
-
-  /** The request is over; `used` where it is known, else what it has shown. */
-  end(used: { readonly prompt: number; readonly completion: number } | null): void {
-    if (this.#target === null) return
-    this.leave()
-    if (used !== null) {
-      this.#pay({
-        prompt: this.#prompted ? used.prompt - this.#weight.prompt : 0,
-        completion: Math.max(0, used.completion - this.#produced),
-      })
-    }
-    this.#payer.freed(true)
-  }
-
-  /** Gives the room back without ending. */
-  leave(): void {
-    const target = this.#target
-    if (target === null) return
-    const { prompt, completion } = this.#weight
-    this.#add('held', -1)
-    if (this.#known) this.#occupancy.ended(target)
-    else this.#know()
-    if (this.#startedAtMs === null) {
-      this.#add('unstarted', -1)
-      this.#add('unstartedTokens', -prompt)
-    } else if (this.#streams) this.#add('streaming', -1)
-    if (!this.#read) this.#add('unseenTokens', -prompt)
-    // Once all answers were looked at together, the next look leaves it out.
-    if (!this.#grown) this.#add('growthTokens', -completion)
-    this.#occupancy.strike(target, this)
-    this.#target = null
-  }
-
-  #start(shown: boolean): void {
-    const nowMs = this.#occupancy.now()
-    this.#startedAtMs = nowMs
-    const { prompt } = this.#weight
-    this.#know()
-    this.#add('unstarted', -1)
-    this.#add('unstartedTokens', -prompt)
-    if (this.#streams) this.#add('streaming', 1)
-    if (!shown) return
-    this.#add('firstTokens', 1)
-    this.#add('firstTokenMs', Math.round(nowMs - this.#sentAtMs))
-    this.#add('firstTokenPrompt', prompt)
-    this.#payer.freed(false)
-  }
-
-  #know(): void {
-    if (this.#known) return
-    this.#known = true
-    this.#add('fresh', -1)
-  }
-
-  #pay(tokens: { prompt: number; completion: number }): void {
-    this.#owed += serviceOf(tokens, this.#payer.weight)
-    const whole = Math.trunc(this.#owed)
-    if (whole === 0) return
-    this.#owed -= whole
-    this.#payer.charge(whole)
-  }
-
-  #add(cell: Cell, by: number): void {
-    if (this.#target !== null) this.#occupancy.add(this.#target.slot, cell, by)
-  }
-}
+/** Of a counter that may have begun anew; 0 is unknown. */
+const increase = (before: number, now: number): number | null =>
+  before > 0 && now >= before ? now - before : null

@@ -31,6 +31,7 @@ export const enterQueue = async (
       completion: Math.min(route.context, expected.completion),
     },
     streams: ask.ask.stream,
+    sequences: ask.ask.sequences,
     res,
     tied: home !== null,
     // As things stand then: the route may have waited through several snapshots.

@@ -10,7 +10,8 @@ import type { Priority } from '../core/gateway-manifest.ts'
 import type { GatewayRoute, RoutePolicy, Target } from '../core/snapshot.ts'
 import { PenstockError } from '../errors.ts'
 import { type Lane, Lanes } from './lanes.ts'
-import type { Lease, Occupancy, Payer, Weight } from './occupancy.ts'
+import type { Lease, Payer, Weight } from './lease.ts'
+import type { Occupancy } from './occupancy.ts'
 import type { Account, QueueSlots } from './queue-slots.ts'
 import { goDuration } from './rate-limited.ts'
 import { Saturated } from './saturated.ts'
@@ -35,6 +36,7 @@ export type EnterAsk = {
   readonly priority: Priority | null
   readonly weight: Weight
   readonly streams: boolean
+  readonly sequences: number
   readonly res: ServerResponse
   /** Only one replica will do: nobody waits for it, or others would wait behind him. */
   readonly tied: boolean
@@ -277,14 +279,15 @@ export class Waiting {
   /** Room on the best replica that has some. */
   #place(lane: Waits, asking: Asking, enteredAtMs: number | null, squeezed = false): Place | null {
     const { ask, payer, account } = asking
-    const { route, weight, streams } = ask
+    const { route, weight, streams, sequences } = ask
     const force = squeezed || queueOf(route).ceiling === 'none'
     const full = new Set<string>()
     const share = this.#share(lane, asking)
+    const asked = { weight, payer, streams, sequences, force, share }
     for (;;) {
       const target = ask.pick(full)
       if (target === null || full.has(target.id)) return null
-      const lease = this.occupancy.take(target, { weight, payer, streams, force, share })
+      const lease = this.occupancy.take(target, asked)
       if (lease === null) {
         full.add(target.id)
         continue

@@ -30,7 +30,11 @@ export const declare = () => {
     consumerRequests: counter('consumer_requests_total', 'Requests ended.', ['consumer']),
     consumerTokens: counter('consumer_tokens_total', 'Tokens used.', ['consumer', 'kind']),
     ttft: histogram('time_to_first_token_seconds', 'Accepted to first token.', TTFT_BUCKETS),
-    tpot: histogram('time_per_output_token_seconds', 'Of streams, after the first.', TPOT_BUCKETS),
+    tpot: histogram(
+      'time_per_output_token_seconds',
+      'Of whole streams, after the first.',
+      TPOT_BUCKETS,
+    ),
     queueWait: histogram('queue_wait_seconds', 'In the gateway queue, if at all.', TTFT_BUCKETS),
     duration: histogram('request_duration_seconds', 'Accepted to ended.', DURATION_BUCKETS),
     spilled: counter('spillover_total', 'Requests that a stand-in answered, by cause.', [

@@ -62,10 +62,17 @@ class BoundedLabel {
 
 type Labels = { readonly consumers: BoundedLabel; readonly routes: BoundedLabel }
 
-/** Null: an answer in one piece, or one without a second token. */
+/** Null: an answer in one piece, a broken one, or one without a second token. */
 const perTokenMsOf = (request: FinishedRequest): number | null => {
-  const { stream, durationMs, ttftMs, completionTokens } = request
-  if (!stream || ttftMs === null || completionTokens === null || completionTokens < 2) return null
+  const { stream, outcome, durationMs, ttftMs, completionTokens } = request
+  if (
+    !stream ||
+    outcome !== 'ok' ||
+    ttftMs === null ||
+    completionTokens === null ||
+    completionTokens < 2
+  )
+    return null
   const perTokenMs = (durationMs - ttftMs) / (completionTokens - 1)
   return Number.isFinite(perTokenMs) ? Math.max(0, perTokenMs) : null
 }

@@ -14,7 +14,9 @@ const QUIET: Lesson = {
   kvCacheUsageRatio: 0.1,
   preemptions: 0,
   held: 0,
-  generationTokensPerSecond: null,
+  unstarted: 0,
+  foreign: 0,
+  generatedTokens: null,
   due: { firstTokenMs: null, perTokenMs: null },
 }
 
@@ -126,7 +128,9 @@ describe('the ceiling', () => {
       kvCacheUsageRatio: fc.option(fc.double({ min: 0, max: 1, noNaN: true })),
       preemptions: fc.option(Number_),
       held: Number_,
-      generationTokensPerSecond: fc.option(Number_),
+      unstarted: Number_,
+      foreign: Number_,
+      generatedTokens: fc.option(Number_),
       due: fc.record({ firstTokenMs: fc.option(Number_), perTokenMs: fc.option(Number_) }),
     })
     fc.assert(
@@ -153,40 +157,55 @@ describe('the time per output token that a route asks for', () => {
 
   type Course = {
     readonly stepMs: (answers: number) => number
-    readonly targetMs: number
+    readonly targetMs: number | null
     readonly seconds: number
-    /** Who would run if there were room. */
-    readonly asking: (second: number) => number
-    readonly whole?: boolean
+    /** Share of answers in one piece, and others' requests. */
+    readonly whole?: number
+    readonly foreign?: number
+    /** A few places are kept for somebody who does not come (core/admission.ts). */
+    readonly kept?: boolean
     readonly from?: Learned
   }
 
   /** Answers of 600 tokens that come and go; a fifth of the steps also reads somebody's prompt. */
-  const play = ({ stepMs, targetMs, seconds, asking, whole = false, from }: Course) => {
-    let state = from ?? UNLEARNED
+  const play = ({
+    stepMs,
+    targetMs,
+    seconds,
+    whole = 0,
+    foreign = 0,
+    kept = false,
+    from = UNLEARNED,
+  }: Course) => {
+    let state = from
     let answers: number[] = []
     const counts: number[] = []
     for (let second = 0; second < seconds; second += 1) {
+      const open = Math.floor(state.running)
+      const places = open - foreign - (kept ? Math.min(2, Math.floor(open * 0.125)) : 0)
       // Prompts are read two at a time (WAITING_MAX).
       for (let turn = 0; turn < 2; turn += 1) {
-        if (answers.length < Math.min(Math.floor(state.running), asking(second))) answers.push(600)
+        if (answers.length < places) answers.push(600)
       }
-      const msEach = stepMs(Math.max(1, answers.length)) * (second % 5 === 0 ? 1.5 : 1)
-      const each = 1000 / msEach
-      const tokens = answers.length * each
+      const running = answers.length + foreign
+      const each = 1000 / (stepMs(Math.max(1, running)) * (second % 5 === 0 ? 1.5 : 1))
       answers = answers.map((left) => left - each).filter((left) => left > 0)
       counts.push(answers.length)
+      const streaming = Math.round(answers.length * (1 - whole))
       state = nextCeiling(state, {
         ...QUIET,
         held: answers.length,
-        requestsRunning: answers.length,
-        streaming: whole ? 0 : answers.length,
-        outputTokens: whole ? 0 : Math.round(tokens),
-        generationTokensPerSecond: tokens,
+        foreign,
+        requestsRunning: running,
+        streaming,
+        outputTokens: Math.round(streaming * each),
+        generatedTokens: running * each,
         due: { firstTokenMs: null, perTokenMs: targetMs },
       })
     }
-    return { state, counts }
+    const later = counts.slice(Math.floor(seconds * 0.6))
+    const mean = later.reduce((sum, count) => sum + count, 0) / later.length
+    return { state, counts, mean }
   }
 
   /** Answers at once at which the played engine takes just that long, prompts counted in. */
@@ -201,12 +220,10 @@ describe('the time per output token that a route asks for', () => {
     ['R1, 200 ms', R1, 200],
     ['QwQ, 60 ms', QWQ, 60],
     ['QwQ, 80 ms', QWQ, 80],
-  ])('%s: as many as keep it, ours or in one piece', (_, stepMs, targetMs) => {
+  ])('%s: as many as keep it, streams or in one piece', (_, stepMs, targetMs) => {
     const wanted = ideal(stepMs, targetMs)
-    for (const whole of [false, true]) {
-      const { counts } = play({ stepMs, targetMs, seconds: 900, asking: () => 500, whole })
-      const later = counts.slice(600)
-      const mean = later.reduce((sum, count) => sum + count, 0) / later.length
+    for (const whole of [0, 0.45, 1]) {
+      const { counts, mean } = play({ stepMs, targetMs, seconds: 900, whole })
       expect(mean / wanted, `${mean} of ${wanted}`).toBeGreaterThan(0.8)
       expect(mean / wanted, `${mean} of ${wanted}`).toBeLessThan(1.15)
       // Nor far above it on the way: whoever is let in stays for minutes.
@@ -214,20 +231,49 @@ describe('the time per output token that a route asks for', () => {
     }
   })
 
-  test('a quiet night forgets nothing, and a single long prompt in it does no harm', () => {
-    const day = play({ stepMs: R1, targetMs: 200, seconds: 600, asking: () => 500 })
-    const night = play({
-      stepMs: (answers) => R1(answers) + 30,
-      targetMs: 200,
-      seconds: 3600,
-      asking: (second) => (second % 300 < 40 ? 2 : 0),
-      from: day.state,
-    })
-    expect(night.state.running).toBe(day.state.running)
+  test('others on the engine count, and leave us some', () => {
+    const beside = (foreign: number, targetMs: number) =>
+      play({ stepMs: R1, targetMs, seconds: 900, foreign }).mean
+    expect(beside(20, 200) / (ideal(R1, 200) - 20)).toBeGreaterThan(0.85)
+    expect(beside(20, 200) / (ideal(R1, 200) - 20)).toBeLessThan(1.15)
+    expect(beside(40, 125)).toBeGreaterThan(3)
+  })
+
+  test('a quiet night forgets nothing', () => {
+    const busy = play({ stepMs: R1, targetMs: 200, seconds: 600 }).state
+    const night = (over: Partial<Lesson>): number => {
+      let state = busy
+      const due = { firstTokenMs: null, perTokenMs: 200 }
+      for (let second = 0; second < 300; second += 1) {
+        state = nextCeiling(state, { ...QUIET, held: 1, requestsRunning: 1, due, ...over })
+      }
+      return state.running
+    }
+    // Nobody reads; a few are slow; a prompt of minutes; others' requests.
+    expect(night({ streaming: 1 })).toBe(busy.running)
+    expect(night({ held: 3, streaming: 3, outputTokens: 9 })).toBe(busy.running)
+    expect(night({ unstarted: 1, generatedTokens: 0 })).toBe(busy.running)
+    expect(night({ held: 0, foreign: 2, generatedTokens: 1 })).toBe(busy.running)
+    // A machine that slept.
+    const asleep = { held: 40, streaming: 40, outputTokens: 5, elapsedMs: 3_600_000 }
+    expect(night(asleep)).toBeGreaterThanOrEqual(busy.running)
+  })
+
+  test('once it was low it rises again, and is void without a target', () => {
+    for (const kept of [false, true]) {
+      for (const slower of [1.1, 1.2, 1.3, 1.4, 1.6, 2]) {
+        const slow = (answers: number) => R1(answers) * slower
+        const low = play({ stepMs: slow, targetMs: 125, seconds: 600, kept }).state
+        const high = play({ stepMs: R1, targetMs: 200, seconds: 900, kept, from: low })
+        expect(high.mean / ideal(R1, 200), `${slower}, ${kept}`).toBeGreaterThan(0.85)
+        const free = play({ stepMs: R1, targetMs: null, seconds: 300, kept, from: low })
+        expect(free.state.running).toBeGreaterThan(100)
+      }
+    }
   })
 
   test('one that cannot be kept leaves a few places', () => {
-    const { state } = play({ stepMs: R1, targetMs: 10, seconds: 300, asking: () => 500 })
+    const { state } = play({ stepMs: R1, targetMs: 10, seconds: 300 })
     expect(state.running).toBe(4)
   })
 

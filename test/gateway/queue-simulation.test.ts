@@ -207,6 +207,7 @@ class World {
         priority: null,
         weight: { prompt, completion: answer },
         streams: true,
+        sequences: 1,
         tied: false,
         res: request.client,
         pick: (full) => (full.has(this.#target.id) ? null : this.#target),
