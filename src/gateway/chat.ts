@@ -174,9 +174,8 @@ const settleOn = async (
   ticket.route = route
   ticket.spillover = cause
   if (!state.breakers.usable(route.targets).some(isReady)) {
-    const { route: other } = await fallenBack(state, admission, route)
-    const found = await enterQueue(state, admission, other)
-    return found === null ? null : { from: route, route: other, target: found }
+    const other = await fallenBack(state, admission, route)
+    return other === null ? null : { from: route, ...other }
   }
   // Limits in shared memory answer at once; those that several gateways share are waited for.
   const reserving = reserve(state, { ...admission, route })
@@ -187,16 +186,16 @@ const settleOn = async (
 
 const isReady = ({ state }: Target): boolean => state === 'ready'
 
-/** Nobody is ready: another route answers, or the caller hears why none does. */
+/** Nobody is ready: another route answers, or the caller hears why none does. Null: he left. */
 const fallenBack = async (
   state: GatewayState,
-  { ticket, asker }: Admission,
+  { ticket, asker, res }: Admission,
   from: GatewayRoute,
-): Promise<Fallen> => {
+): Promise<Fallen | null> => {
   const falls = from.fallback?.on.includes('unavailable') === true
-  const ask = { ticket, asker, from, cause: 'unavailable' } as const
+  const ask = { ticket, asker, res, from, cause: 'unavailable' } as const
   const other = falls ? await fallBack(state, ask) : null
-  if (other !== null) return other
+  if (other !== null || ticket.finished) return other
   const { why: what, model } = from
   const why = what === '' ? 'no replica is ready' : what
   throw new PenstockError('model_unavailable', `${model} is not available: ${why}`, {

@@ -1,9 +1,12 @@
 /** The next of a route's fallbacks that can answer a request which its own replicas did not. */
+import type { ServerResponse } from 'node:http'
 import type { RouteCause } from '../core/gateway-manifest.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { chooseTarget } from './choose.ts'
+import { enterQueue } from './place.ts'
 import { RateLimited } from './rate-limited.ts'
-import { type Asker, reserve } from './reserve.ts'
+import { type Asker, type ReserveAsk, reserve } from './reserve.ts'
+import { Saturated } from './saturated.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
 
@@ -20,6 +23,7 @@ const NOTHING = { prompt: 0, completion: 0 }
 export type FallbackAsk = {
   readonly ticket: Ticket
   readonly asker: Asker
+  readonly res: ServerResponse
   /** The route that was chosen first. */
   readonly from: GatewayRoute
   readonly cause: RouteCause
@@ -28,14 +32,16 @@ export type FallbackAsk = {
 export type Fallen = { readonly route: GatewayRoute; readonly target: Target }
 
 /**
- * The ticket then names the fallback's route, holds its reservation in place of the one before,
- * and remembers which were tried. Null: none can answer, and the ticket is as it was but for that.
+ * The ticket then names the fallback's route, has its reservation and its place instead of those
+ * before, and remembers which were tried. Null: none can answer, or the client left. Throws
+ * Saturated where those that could are full.
  */
 export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<Fallen | null> => {
   const { ticket, from, cause } = ask
   const routes = from.fallback?.routes ?? []
   // Who wants no stand-in wants no other model for whatever reason.
   if (ticket.denies) return null
+  let full: Saturated | null = null
   for (let at = ticket.fallbacksTried; at < routes.length; at += 1) {
     // The client may have left while a limit was asked.
     if (ticket.finished) return null
@@ -44,34 +50,45 @@ export const fallBack = async (state: GatewayState, ask: FallbackAsk): Promise<F
     if (route === undefined || tokensAtMost(ticket) > route.context) continue
     // As things stand now: the request may be older than several snapshots.
     const targets = state.table.targetsOf(route.deployment)
-    const target = chooseTarget(state, { route, targets, affinity: ticket.affinity })
-    if (target === null || !(await reserved(state, ask, route))) continue
+    if (chooseTarget(state, { route, targets, affinity: ticket.affinity }) === null) continue
+    const target = await placed(state, ask, route)
+    if (target instanceof Saturated) full = target
+    if (target === null || target instanceof Saturated) continue
     ticket.route = route
     ticket.fallback = cause
     ticket.note(`${from.model} is ${cause}: ${route.model} answers in its place`)
     return { route, target }
   }
+  if (full !== null) throw full
   return null
 }
 
-/** What was reserved before was for nothing; a limit that refuses leaves it as it was. */
-const reserved = async (
+/** Within its limits, and where there is room; null: a limit refused, or the client left. */
+const placed = async (
   state: GatewayState,
-  { ticket, asker }: FallbackAsk,
+  { ticket, asker, res }: FallbackAsk,
   route: GatewayRoute,
-): Promise<boolean> => {
-  const { key, ask, reservation: before } = ticket
-  if (key === null || ask === null) return false
+): Promise<Target | Saturated | null> => {
+  const { key, ask } = ticket
+  if (key === null || ask === null) return null
   try {
-    await reserve(state, { ticket, route, ask, key, asker })
+    await reserveInstead(state, { ticket, route, ask, key, asker })
+    ticket.leave()
+    return await enterQueue(state, { ticket, ask, key, asker, res }, route)
   } catch (error) {
-    if (error instanceof RateLimited) return false
-    throw error
+    if (!(error instanceof RateLimited || error instanceof Saturated)) throw error
+    ticket.note(`no room at ${route.model}: ${error.message}`)
+    return error instanceof Saturated ? error : null
   }
+}
+
+/** What was reserved before was for nothing; a limit that refuses leaves it as it was. */
+const reserveInstead = async (state: GatewayState, ask: ReserveAsk): Promise<void> => {
+  const { ticket } = ask
+  const before = ticket.reservation
+  await reserve(state, ask)
   if (ticket.reservation === before) ticket.reservation = null
   before?.settle(NOTHING)
-  if (!ticket.finished) return true
   // The client left in the meantime: its books are closed, and nobody else would settle this.
-  ticket.reservation?.settle(NOTHING)
-  return false
+  if (ticket.finished) ticket.reservation?.settle(NOTHING)
 }

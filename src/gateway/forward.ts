@@ -81,7 +81,7 @@ export class Exchange implements Line, Running, AttemptListener {
   /** It may have been sent twice to one replica, once: the idle connection had died. */
   #resent = false
   #answering = false
-  /** A fallback is being sought: nobody works on the request. */
+  /** Somebody else is being sought: nobody works on the request. */
   #seeking = false
   #over = false
   /** Since when the engine, for which we wait, is silent. */
@@ -183,7 +183,12 @@ export class Exchange implements Line, Running, AttemptListener {
   }
 
   tick(nowMs: number): void {
-    if (this.#over || this.#clientBlocked || this.#seeking) return
+    if (this.#over || this.#clientBlocked) return
+    if (this.#seeking) {
+      // A client who has nothing yet is to hear of a failure by its status.
+      if (this.#answer.standing === 'begun') this.#answer.tick(nowMs)
+      return
+    }
     const waitedMs = nowMs - this.#waitingSinceMs
     const { firstTokenTimeoutMs, stallTimeoutMs } = this.route
     if (!this.#answering && waitedMs > firstTokenTimeoutMs) {
@@ -250,51 +255,24 @@ export class Exchange implements Line, Running, AttemptListener {
     this.#state.pools.of(target.url).dispatch(ask, attempt)
   }
 
-  /** Another replica or another route takes over; false: there is none, or it is too late. */
+  /** Another replica or another route is to take over; false: there is none, or it is too late. */
   #again(blame: Blame, failure: Failure): boolean {
     const { target } = this.ticket
     if (this.#body === null) return false
     if (target !== null) this.#succession.failed(target)
-    if (this.#answer.standing === 'begun') return this.#goOn(this.#body, failure)
-    if (this.#answer.standing === 'done') return false
-    const other = this.#succession.retry(this.route, blame)
-    if (other !== null) {
-      this.#startOver()
-      this.#send(other)
-      return true
+    switch (this.#answer.standing) {
+      case 'done':
+        return false
+      case 'begun':
+        return this.#goOn(this.#body, failure)
+      case 'unsent':
+        return this.#seek(this.#succession.next(this.route, blame), failure, (next) => {
+          if (next.route === this.route) this.ticket.retries += 1
+          else this.#fallen(next.route)
+          this.#startOver()
+          this.#send(next.target)
+        })
     }
-    const fallback = this.#succession.fallBack(blame)
-    if (fallback === null) return false
-    this.#attempt?.letGo()
-    this.#seeking = true
-    fallback
-      .then((next) => this.#fallen(next, failure))
-      .catch((error: unknown) => this.#fallen(null, failureOf(error)))
-    return true
-  }
-
-  #fallen(next: Fallen | null, failure: Failure): void {
-    this.#seeking = false
-    if (this.#over) return
-    if (next === null) {
-      this.#answer.failed(failure)
-      return
-    }
-    const { ticket } = this
-    this.route = next.route
-    this.rename = renameFor(ticket, next.route)
-    ticket.retries += 1
-    this.#startOver()
-    this.#send(next.target)
-  }
-
-  #startOver(): void {
-    this.#attempt?.letGo()
-    const prepared = this.#prepare?.(this.route)
-    this.#path = prepared?.path ?? this.#path
-    this.#body = prepared?.body ?? null
-    this.strip = prepared?.strip ?? null
-    this.#answer = this.#start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
   }
 
   /** Another replica goes on with an answer of which the client has a part. */
@@ -303,9 +281,44 @@ export class Exchange implements Line, Running, AttemptListener {
     const heir = this.#succession.heir(this.route)
     const rest = heir === null ? null : this.#answer.resumed(body)
     if (heir === null || rest === null) return false
-    this.#succession.inherits(heir)
-    this.#send(heir, rest)
+    const finding = this.#succession.inherit(this.route, heir)
+    return this.#seek(finding, this.#broken, ({ target }) => this.#send(target, rest))
+  }
+
+  /** Nobody works on it until one is found; the client hears of `failure` when none is. */
+  #seek(
+    finding: Promise<Fallen | null> | null,
+    failure: Failure,
+    found: (next: Fallen) => void,
+  ): boolean {
+    if (finding === null) return false
+    this.#attempt?.letGo()
+    this.#attempt = null
+    this.#seeking = true
+    const end = (next: Fallen | null, why: Failure): void => {
+      this.#seeking = false
+      if (this.#over) return
+      if (next === null) this.#answer.failed(why)
+      else found(next)
+    }
+    finding
+      .then((next) => end(next, failure))
+      .catch((error: unknown) => end(null, failureOf(error)))
     return true
+  }
+
+  #fallen(route: GatewayRoute): void {
+    this.route = route
+    this.rename = renameFor(this.ticket, route)
+    this.ticket.retries += 1
+  }
+
+  #startOver(): void {
+    const prepared = this.#prepare?.(this.route)
+    this.#path = prepared?.path ?? this.#path
+    this.#body = prepared?.body ?? null
+    this.strip = prepared?.strip ?? null
+    this.#answer = this.#start.stream ? new StreamAnswer(this) : new WholeAnswer(this)
   }
 
   #current(target: Target): Target | null {

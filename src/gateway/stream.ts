@@ -74,6 +74,7 @@ export class StreamAnswer implements Answer {
 
   head(status: number, headers: IncomingHttpHeaders): void {
     const type = headers['content-type'] ?? ''
+    this.#givenUp = null
     if (status === 200 && type.startsWith('text/event-stream')) return
     if (this.#committed && status === 200) {
       const message = `the engine answered a streamed request with ${type || 'no content type'}`
@@ -175,7 +176,6 @@ export class StreamAnswer implements Answer {
     if (rest === null) return null
     this.#scanner = new SseScanner(EVENT_BYTES_MAX)
     this.#whole = null
-    this.#givenUp = null
     this.#mark = this.#line.ticket.produced
     return rest
   }

@@ -23,6 +23,7 @@ const FRUITLESS: ReadonlySet<Outcome> = new Set(['refused', 'upstream_error'])
 /** Each attempt, each stand-in; more says nothing new. */
 const NOTES_MAX = 12
 
+const UNUSED = { prompt: 0, completion: 0 }
 const NO_ENDING: Ending = { finishReason: null, usage: null }
 
 export class Ticket {
@@ -67,6 +68,8 @@ export class Ticket {
   #target: Target | null = null
   /** Its room on the replica; null: it has none yet. */
   #lease: Lease | null = null
+  /** Tokens that the client had when it got that room. */
+  #had = 0
   #queueMs: number | null = null
   /** The target whose in-flight count we hold; the same as #target until the end. */
   #held: Target | null = null
@@ -100,8 +103,9 @@ export class Ticket {
       this.#queueMs = (this.#queueMs ?? 0) + Math.round(queueMs)
       this.note(`waited ${(queueMs / 1000).toFixed(1)} s for its turn`)
     }
-    this.#lease?.end(null)
+    this.#lease?.end(UNUSED)
     this.#lease = lease
+    this.#had = this.produced
     if (this.#finished) lease.end(null)
     return !this.#finished
   }
@@ -113,6 +117,13 @@ export class Ticket {
     this.#held = target
     this.#lease?.move(target)
     this.#state.counts.began(this.#state.thread, target.slot)
+  }
+
+  /** Nobody works on it until it has another place; a prompt that was for nothing costs nothing. */
+  leave(): void {
+    this.#release()
+    this.#lease?.end(UNUSED)
+    this.#lease = null
   }
 
   /** The replica keeps the answer under this id, for whoever asks for it later. */
@@ -136,7 +147,8 @@ export class Ticket {
     this.#release()
     const usage = this.protocol.metered ? ending.usage : null
     const { promptTokens = null, completionTokens = null } = usage ?? {}
-    const used = { prompt: promptTokens ?? 0, completion: completionTokens ?? this.produced }
+    const all = completionTokens ?? this.produced
+    const used = { prompt: promptTokens ?? 0, completion: all - this.#had }
     this.#lease?.end(promptTokens === null ? null : used)
     this.#settle(outcome, usage)
     this.#state.report({
@@ -178,7 +190,7 @@ export class Ticket {
   token(count: number | null): void {
     this.produced = count ?? this.produced + 1
     this.reservation?.produced(this.produced)
-    this.#lease?.produced(this.produced)
+    this.#lease?.produced(this.produced - this.#had)
   }
 
   #settle(outcome: Outcome, usage: Usage | null): void {

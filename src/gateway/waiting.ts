@@ -40,6 +40,8 @@ export type EnterAsk = {
   readonly res: ServerResponse
   /** Only one replica will do: nobody waits for it, or others would wait behind him. */
   readonly tied: boolean
+  /** It goes on with an answer that was broken off: before all others, whenever that is. */
+  readonly resumes: boolean
   /** The best of the ready replicas that are not excluded. */
   readonly pick: (exclude: ReadonlySet<string>) => Target | null
 }
@@ -97,7 +99,7 @@ export class Waiting {
     const lane = this.#lanes.of(route.deployment)
     const account = this.#lanes.account(route.deployment, consumer)
     const settings = this.#table().consumer(consumer) ?? ORDINARY
-    const band = bandOf(ask.priority, settings)
+    const band = ask.resumes ? 0 : bandOf(ask.priority, settings)
     this.#lanes.lift(lane, account, band)
     const payer = this.#lanes.payer(lane, { account, weight: settings.weight }, this.#wake)
     const asking: Asking = { ask, account, payer }
@@ -208,8 +210,9 @@ export class Waiting {
 
   /** One whose first token cannot come in time need not wait for that. */
   #tooLate(lane: Waits, waiter: Waiter<Item>): void {
-    const { route, weight } = waiter.item.ask
-    const targetMs = route.policy?.firstTokenTargetMs ?? null
+    const { ask } = waiter.item
+    const { route, weight } = ask
+    const targetMs = dueOf(ask)
     if (targetMs === null) return
     // What is kept for him does not wait for those before him.
     if (this.#lanes.smallest(lane) === waiter && this.#hasLess(lane, waiter.item)) return
@@ -226,7 +229,7 @@ export class Waiting {
     const { ask, enteredAtMs } = waiter.item
     const { route, weight } = ask
     const waitedMs = nowMs - enteredAtMs
-    const targetMs = route.policy?.firstTokenTargetMs ?? null
+    const targetMs = dueOf(ask)
     const late = targetMs !== null && waitedMs + this.#engineMs(route, weight.prompt) > targetMs
     if (!late && waitedMs <= queueOf(route).wait) return
     const { position } = this.#lanes.ahead(lane, waiter)
@@ -375,6 +378,10 @@ export class Waiting {
 type Waits = Lane<Item>
 
 const queueOf = ({ policy }: GatewayRoute): RoutePolicy['queue'] => policy?.queue ?? QUEUE
+
+/** When the first token is to be there, ms; null: it has been, or may come at any time. */
+const dueOf = ({ route, resumes }: EnterAsk): number | null =>
+  resumes ? null : (route.policy?.firstTokenTargetMs ?? null)
 
 const draining = (): PenstockError =>
   new PenstockError('server_draining', 'the gateway is shutting down; try again')

@@ -209,6 +209,7 @@ class World {
         streams: true,
         sequences: 1,
         tied: false,
+        resumes: false,
         res: request.client,
         pick: (full) => (full.has(this.#target.id) ? null : this.#target),
       })

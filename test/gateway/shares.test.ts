@@ -50,7 +50,7 @@ const served = async (callers: readonly Caller[]): Promise<readonly number[]> =>
     }
     const entered = waiting.enter({
       ...{ route, consumer: callers[index]?.name ?? '', priority: null, weight: TOKENS },
-      ...{ streams: true, sequences: 1, tied: false },
+      ...{ streams: true, sequences: 1, tied: false, resumes: false },
       res: new ServerResponse(new IncomingMessage(new Socket())),
       pick: (full) => (full.has(target.id) ? null : target),
     })
