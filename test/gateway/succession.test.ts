@@ -200,7 +200,7 @@ test('a fallback that is full makes wait, and one that stays full is not asked',
     const answer = post(url, chatBody())
     failure.open()
     if (wait === 300) {
-      expect((await answer).status).toBe(502)
+      expect((await answer).status).toBe(500)
       await until('the report', () => finished.length === 1)
       expect(finished[0]?.decision).toMatch(/no room at other: other is full/)
     } else {
