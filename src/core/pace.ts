@@ -74,7 +74,8 @@ const madeBy = (lesson: PaceLesson): { answers: number; tokens: number } | null 
 
 /**
  * What is left of a ceiling that would go from `from` to `to` requests, where a token is to take
- * `targetMs`: no less than `lowest`, and no faster down than by `shrink` a step.
+ * `targetMs`: never more than `to`, no less than `lowest` else, and no faster down than by
+ * `shrink` a step.
  */
 export const withinPace = (
   change: { readonly from: number; readonly to: number },
@@ -87,8 +88,8 @@ export const withinPace = (
   const answers = now.paceStreams / now.paceMs
   const places = (now.paceTokens / now.paceMs) * targetMs
   const seenFirst = before.paceTokens < TOKENS_MIN
-  if (seenFirst) return Math.max(bounds.lowest, Math.min(to, Math.max(START, places)))
+  if (seenFirst) return Math.min(to, Math.max(bounds.lowest, START, places))
   // Quiet hours are within any pace: the ceiling that busy ones have found is kept for the next.
   if (answers <= places) return Math.min(to, Math.max(from + CREEP, places))
-  return Math.max(bounds.lowest, Math.min(to, Math.max(places, from * bounds.shrink)))
+  return Math.min(to, Math.max(bounds.lowest, places, from * bounds.shrink))
 }

@@ -3,9 +3,10 @@ import type { ServerResponse } from 'node:http'
 import type { RouteCause } from '../core/gateway-manifest.ts'
 import type { GatewayRoute, Target } from '../core/snapshot.ts'
 import { chooseTarget } from './choose.ts'
+import type { Reservation } from './limits.ts'
 import { enterQueue } from './place.ts'
 import { RateLimited } from './rate-limited.ts'
-import { type Asker, type ReserveAsk, reserve } from './reserve.ts'
+import { type Asker, reserve } from './reserve.ts'
 import { Saturated } from './saturated.ts'
 import type { GatewayState } from './state.ts'
 import type { Ticket } from './ticket.ts'
@@ -69,26 +70,25 @@ const placed = async (
   { ticket, asker, res }: FallbackAsk,
   route: GatewayRoute,
 ): Promise<Target | Saturated | null> => {
-  const { key, ask } = ticket
+  const { key, ask, reservation: before } = ticket
   if (key === null || ask === null) return null
+  let own: Reservation | null = null
   try {
-    await reserveInstead(state, { ticket, route, ask, key, asker })
+    await reserve(state, { ticket, route, ask, key, asker })
+    own = ticket.reservation === before ? null : ticket.reservation
+    ticket.reservation = own
     ticket.leave()
-    return await enterQueue(state, { ticket, ask, key, asker, res }, route)
+    const target = await enterQueue(state, { ticket, ask, key, asker, res }, route)
+    // What was reserved before was for nothing.
+    before?.settle(NOTHING)
+    return target
   } catch (error) {
+    own?.settle(NOTHING)
+    ticket.reservation = before
+    // The client left in the meantime: its books are closed, and nobody else would settle this.
+    if (ticket.finished) before?.settle(NOTHING)
     if (!(error instanceof RateLimited || error instanceof Saturated)) throw error
     ticket.note(`no room at ${route.model}: ${error.message}`)
     return error instanceof Saturated ? error : null
   }
-}
-
-/** What was reserved before was for nothing; a limit that refuses leaves it as it was. */
-const reserveInstead = async (state: GatewayState, ask: ReserveAsk): Promise<void> => {
-  const { ticket } = ask
-  const before = ticket.reservation
-  await reserve(state, ask)
-  if (ticket.reservation === before) ticket.reservation = null
-  before?.settle(NOTHING)
-  // The client left in the meantime: its books are closed, and nobody else would settle this.
-  if (ticket.finished) ticket.reservation?.settle(NOTHING)
 }

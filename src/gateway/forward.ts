@@ -116,7 +116,7 @@ export class Exchange implements Line, Running, AttemptListener {
     this.#state.running.add(this)
     this.#state.retries.began(this.route.model)
     this.res.once('close', () => this.#clientClosed())
-    this.res.on('timeout', () => this.res.destroy())
+    this.res.on('timeout', () => this.#clientSilent())
     this.#send(target)
   }
 
@@ -362,6 +362,11 @@ export class Exchange implements Line, Running, AttemptListener {
   /** The kernel takes a large answer in parts: one who reads any of it in time is not dropped. */
   #watchClient(): void {
     this.res.setTimeout(Math.min(CLIENT_STALL_MS, this.route.stallTimeoutMs))
+  }
+
+  /** A time-out may be left of the answer before, where requests follow each other unasked. */
+  #clientSilent(): void {
+    if (this.#over || this.#clientBlocked) this.res.destroy()
   }
 
   #touch(): void {

@@ -272,6 +272,14 @@ describe('the time per output token that a route asks for', () => {
     }
   })
 
+  test('never holds up what preemptions or late first tokens lower', () => {
+    const due = { firstTokenMs: null, perTokenMs: 200 }
+    const busy = { ...QUIET, held: 10, foreign: 40, requestsRunning: 50, streaming: 10, due }
+    const slow = nextCeiling(UNLEARNED, { ...busy, outputTokens: 30 })
+    const preempted = { ...busy, held: 2, requestsRunning: 12, outputTokens: 6, preemptions: 2 }
+    expect(nextCeiling(slow, preempted).running).toBeLessThan(12)
+  })
+
   test('one that cannot be kept leaves a few places', () => {
     const { state } = play({ stepMs: R1, targetMs: 10, seconds: 300 })
     expect(state.running).toBe(4)

@@ -1,5 +1,6 @@
 /** One replica dies: what it had goes to others only where there is room, and waits until then. */
 import { afterEach, expect, test } from 'vitest'
+import { limitsOf } from '../../src/core/limits.ts'
 import type { GatewayRoute, RoutePolicy } from '../../src/core/snapshot.ts'
 import { completion, JSON_TYPE, type Script, startEngine } from '../support/engine.ts'
 import {
@@ -215,4 +216,29 @@ test('a fallback that is full makes wait, and one that stays full is not asked',
     expect((await answer).headers.get('x-penstock-fallback')).toBe('error')
     expect(second.count.most).toBe(1)
   }
+})
+
+test('a fallback that stays full is not charged for what it never got', async () => {
+  const limits = limitsOf({ model: 'o', limits: [{ per: 'consumer', tokensPerDay: 50_000 }] })
+  const policy = policyOf({ queue: { ceiling: 'auto', depth: 10, wait: 300 } })
+  const { url, finished, rest, second } = await failing(([main = '', spare = '']) => {
+    const other = routeOf([targetOf(spare, { id: 'other-0', slot: 1, maxRunning: 1 })], {
+      ...{ model: 'other', deployment: 'other', servedModel: 'other', policy, limits },
+    })
+    const fallback = { on: ['timeout'] as const, routes: [other] }
+    return [other, routeOf([targetOf(main)], { policy, fallback, firstTokenTimeoutMs: 300 })]
+  })
+  const takenBy = (response: Response): number =>
+    50_000 - Number(response.headers.get('x-ratelimit-remaining-tokens'))
+  const busy = post(url, chatBody({ model: 'other' }))
+  await until('the fallback is busy', () => second.count.open === 1)
+  expect((await post(url, chatBody())).status).toBe(504)
+  rest.open()
+  const expected = takenBy(await busy)
+  // What is told apart below.
+  expect(expected).toBeGreaterThan(300)
+  await until('the reports', () => finished.length === 2)
+  const next = await post(url, chatBody({ model: 'other' }))
+  expect(next.status).toBe(200)
+  expect(takenBy(next)).toBeLessThan(expected)
 })
