@@ -10,8 +10,14 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Pool } from 'undici'
-import type { RoutePolicy } from '../../src/core/snapshot.ts'
-import { KEY, routeOf, snapshotOf, startTestGateway, targetOf } from '../support/gateway.ts'
+import {
+  KEY,
+  policyOf,
+  routeOf,
+  snapshotOf,
+  startTestGateway,
+  targetOf,
+} from '../support/gateway.ts'
 
 const CHUNKS = 64
 const PACE_MS = 20
@@ -119,16 +125,7 @@ const bare = (upstream: string): void => {
 }
 
 /** What the gateway costs, not how it fills an engine: counted as ever, but nobody waits. */
-const NO_CEILING: RoutePolicy = {
-  balance: 'power-of-two',
-  slowStart: 0,
-  retry: { attempts: 0, on: [], budget: 0 },
-  queue: { ceiling: 'none', depth: 1000, wait: 60_000 },
-  continueStreams: true,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-}
+const NO_CEILING = policyOf({ queue: { ceiling: 'none', depth: 1000, wait: 60_000 } })
 
 const gateway = async (upstream: string): Promise<void> => {
   const route = routeOf([targetOf(upstream)], { policy: NO_CEILING })

@@ -1,7 +1,6 @@
 /** Too much at once: limits, full queues, nobody ready. What the SDKs try again, and when. */
 import type { GatewayLimit } from '../../src/core/limits.ts'
-import type { RoutePolicy } from '../../src/core/snapshot.ts'
-import { chatBody, post, until, type World } from '../support/gateway.ts'
+import { chatBody, policyOf, post, until, type World } from '../support/gateway.ts'
 import {
   ANSWERED,
   broken,
@@ -38,16 +37,10 @@ const LIMITED = refusal('RateLimitError', 429, limited, 3)
 const ask = (world: World) => post(world.url, chatBody())
 
 /** A model that takes one request at a time has no room for the next, and nobody may wait. */
-const NO_QUEUE: RoutePolicy = {
-  balance: 'power-of-two',
-  slowStart: 0,
+const NO_QUEUE = policyOf({
   retry: { attempts: 2, on: ['unreachable', 'error'], budget: 0.1 },
   queue: { ceiling: 'auto', depth: 0, wait: 60_000 },
-  continueStreams: true,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-}
+})
 
 /** Takes a place and keeps it for as long as the world lasts. */
 export const hold = async (world: World): Promise<void> => {

@@ -1,12 +1,12 @@
 /** Replicas that fail are left alone for a while. */
 import { afterEach, describe, expect, test } from 'vitest'
-import type { RoutePolicy } from '../../src/core/snapshot.ts'
 import { Breakers } from '../../src/gateway/breakers.ts'
 import { completion, JSON_TYPE, type Script, startEngine } from '../support/engine.ts'
 import {
   chatBody,
   closeAll,
   closeLater,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -17,16 +17,10 @@ import {
 
 afterEach(closeAll)
 
-const POLICY: RoutePolicy = {
-  balance: 'power-of-two',
-  slowStart: 0,
+const POLICY = policyOf({
   retry: { attempts: 2, on: ['error'], budget: 1 },
   queue: { ceiling: 'none', depth: 10, wait: 1_000 },
-  continueStreams: true,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-}
+})
 const ANSWER: Script = { headers: JSON_TYPE, steps: [{ send: completion('hi') }] }
 const json = (status: number): Script => ({
   status,

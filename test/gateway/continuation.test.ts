@@ -6,6 +6,7 @@ import {
   closeAll,
   closeLater,
   KEY,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -151,16 +152,11 @@ describe('it is refused, with the error event and no [DONE]', () => {
   })
 
   test('the route does not want it', async () => {
-    const policy = {
-      balance: 'power-of-two',
-      slowStart: 0,
+    const policy = policyOf({
       retry: { attempts: 2, on: [], budget: 0.1 },
       queue: { ceiling: 'none', depth: 10, wait: 1_000 },
       continueStreams: false,
-      firstTokenTargetMs: null,
-      perTokenTargetMs: null,
-      parameters: null,
-    } as const
+    })
     const { url } = await world({ how: 'reset', words: 4 }, { policy })
     const answer = heard(await (await post(url, STREAM)).text())
     expect(answer).toMatchObject({ text: told, errors: ['stream_interrupted'], done: false })

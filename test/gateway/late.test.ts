@@ -1,6 +1,6 @@
 /** What arrives late or otherwise than asked: none of it may end a gateway thread or look whole. */
 import { afterEach, describe, expect, test } from 'vitest'
-import type { GatewayRoute, RoutePolicy } from '../../src/core/snapshot.ts'
+import type { GatewayRoute } from '../../src/core/snapshot.ts'
 import {
   chunk,
   completion,
@@ -15,6 +15,7 @@ import {
   closeAll,
   closeLater,
   KEY,
+  policyOf,
   post,
   QWQ_ONLY_KEY,
   routeOf,
@@ -175,16 +176,7 @@ test('of a form’s type the engine is told the boundary and nothing else', asyn
 })
 
 test('what only one full replica can answer waits for none: in, or told when to come back', async () => {
-  const policy: RoutePolicy = {
-    balance: 'power-of-two',
-    slowStart: 0,
-    retry: { attempts: 0, on: [], budget: 0 },
-    queue: { ceiling: 'auto', depth: 10, wait: 20_000 },
-    continueStreams: true,
-    firstTokenTargetMs: null,
-    perTokenTargetMs: null,
-    parameters: null,
-  }
+  const policy = policyOf({ queue: { ceiling: 'auto', depth: 10, wait: 20_000 } })
   const hang: Script = { headers: SSE, headFirst: true, steps: [{ hang: true }] }
   const kept = (id: string): Script => ({
     headers: JSON_TYPE,

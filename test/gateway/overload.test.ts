@@ -22,6 +22,7 @@ import {
 import {
   closeAll,
   closeLater,
+  policyOf,
   routeOf,
   snapshotOf,
   startTestGateway,
@@ -47,16 +48,8 @@ const KEYS: readonly GatewayKey[] = NAMES.map((name) => {
   return { hash: hash('sha256', `sk-ps-${name}`), id: name, consumer: name, models: null }
 })
 
-const policy = (ceiling: RoutePolicy['queue']['ceiling']): RoutePolicy => ({
-  balance: 'power-of-two',
-  slowStart: 0,
-  retry: { attempts: 0, on: [], budget: 0 },
-  queue: { ceiling, depth: 1000, wait: 600_000 },
-  continueStreams: false,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-})
+const policy = (ceiling: RoutePolicy['queue']['ceiling']): RoutePolicy =>
+  policyOf({ queue: { ceiling, depth: 1000, wait: 600_000 }, continueStreams: false })
 
 /** One H20 with QwQ, a gateway in front, and readings on their way from one to the other. */
 const rehearsed = async (threads: number, ceiling: RoutePolicy['queue']['ceiling'] = 'auto') => {

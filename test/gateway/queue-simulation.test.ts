@@ -14,7 +14,7 @@ import { QueueSlots } from '../../src/gateway/queue-slots.ts'
 import { Saturated } from '../../src/gateway/saturated.ts'
 import { Table } from '../../src/gateway/table.ts'
 import { type Place, Waiting } from '../../src/gateway/waiting.ts'
-import { routeOf, snapshotOf, targetOf } from '../support/gateway.ts'
+import { policyOf, routeOf, snapshotOf, targetOf } from '../support/gateway.ts'
 
 const TICK_MS = 50
 const TICKS = 4000
@@ -128,16 +128,10 @@ class World {
   }
 
   get route(): GatewayRoute {
-    const policy = {
-      balance: 'power-of-two' as const,
-      slowStart: 0,
-      retry: { attempts: 0, on: [], budget: 0 },
-      queue: { ceiling: 'auto' as const, depth: 60, wait: 20_000 },
+    const policy = policyOf({
+      queue: { ceiling: 'auto', depth: 60, wait: 20_000 },
       continueStreams: false,
-      firstTokenTargetMs: null,
-      perTokenTargetMs: null,
-      parameters: null,
-    }
+    })
     return routeOf([this.#target], { policy })
   }
 

@@ -7,6 +7,7 @@ import { chunk, completion, JSON_TYPE, type Script, SSE } from '../support/engin
 import {
   chatBody,
   closeAll,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -17,17 +18,12 @@ import {
 
 afterEach(closeAll)
 
-const policy = (queue: Partial<RoutePolicy['queue']> = {}, more: Partial<RoutePolicy> = {}) => ({
-  balance: 'power-of-two' as const,
-  slowStart: 0,
-  retry: { attempts: 0, on: [], budget: 0 },
-  queue: { ceiling: 'auto' as const, depth: 1000, wait: 60_000, ...queue },
-  continueStreams: false,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-  ...more,
-})
+const policy = (queue: Partial<RoutePolicy['queue']> = {}, more: Partial<RoutePolicy> = {}) =>
+  policyOf({
+    queue: { ceiling: 'auto', depth: 1000, wait: 60_000, ...queue },
+    continueStreams: false,
+    ...more,
+  })
 
 const NAMES = ['alice', 'bob', 'carol'] as const
 const keyOf = (name: string): string => `sk-ps-${name}-0123456789abcdef`

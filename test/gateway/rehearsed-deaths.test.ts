@@ -14,6 +14,7 @@ import {
 import {
   closeAll,
   until as met,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -56,16 +57,10 @@ const world = async (engine: EngineName, faults: readonly object[], parser = '')
     engine,
     stallTimeoutMs: 1_000,
     firstTokenTimeoutMs: 10_000,
-    policy: {
-      balance: 'power-of-two',
-      slowStart: 0,
+    policy: policyOf({
       retry: { attempts: 2, on: ['unreachable', 'error', 'busy', 'timeout'], budget: 1 },
       queue: { ceiling: 'none', depth: 10, wait: 1_000 },
-      continueStreams: true,
-      firstTokenTargetMs: null,
-      perTokenTargetMs: null,
-      parameters: null,
-    },
+    }),
   }
   const gateway = await startTestGateway(snapshotOf([routeOf(targets, more)]))
   const close = async (): Promise<void> => gateway.handle.close()

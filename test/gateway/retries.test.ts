@@ -18,6 +18,7 @@ import {
   chatBody,
   closeAll,
   closeLater,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -28,16 +29,11 @@ import {
 
 afterEach(closeAll)
 
-const policyOf = (retry: Partial<RoutePolicy['retry']>): RoutePolicy => ({
-  balance: 'power-of-two',
-  slowStart: 0,
-  retry: { attempts: 2, on: ['unreachable', 'error'], budget: 0.1, ...retry },
-  queue: { ceiling: 'none', depth: 10, wait: 1_000 },
-  continueStreams: true,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-})
+const retrying = (retry: Partial<RoutePolicy['retry']>): RoutePolicy =>
+  policyOf({
+    retry: { attempts: 2, on: ['unreachable', 'error'], budget: 0.1, ...retry },
+    queue: { ceiling: 'none', depth: 10, wait: 1_000 },
+  })
 
 const json = (status: number, message = 'no'): Script => ({
   status,
@@ -102,7 +98,7 @@ describe.each([false, true])('before the first byte (stream: %s)', (stream) => {
 
   test.each(cases)('%s is retried elsewhere when %s is a cause', async (_, cause, script) => {
     const { url, seen, finished, handle } = await pair(script, good, {
-      policy: policyOf({ on: [cause] }),
+      policy: retrying({ on: [cause] }),
     })
     const response = await post(url, body)
     expect(response.status).toBe(200)
@@ -117,7 +113,7 @@ describe.each([false, true])('before the first byte (stream: %s)', (stream) => {
   test.each(cases)('%s is not when %s is none', async (_, cause, script) => {
     const on: RouteCause[] = (['error', 'timeout', 'busy'] as const).filter((one) => one !== cause)
     const others = cause === 500 ? [] : on
-    const { url, seen } = await pair(script, good, { policy: policyOf({ on: others }) })
+    const { url, seen } = await pair(script, good, { policy: retrying({ on: others }) })
     const response = await post(url, body)
     expect(response.status).toBeGreaterThanOrEqual(429)
     await response.text()
@@ -136,7 +132,7 @@ describe.each([false, true])('before the first byte (stream: %s)', (stream) => {
       422,
     ]
     for (const status of [400, 404, 413, 422]) {
-      const { url, seen } = await pair(json(status), good, { policy: policyOf({ on: all }) })
+      const { url, seen } = await pair(json(status), good, { policy: retrying({ on: all }) })
       expect((await post(url, body)).status).toBe(status)
       expect(seen()).toEqual([1, 0])
     }
@@ -158,7 +154,7 @@ test('never the same replica twice, and not for ever', async () => {
   }
   const targets = engines.map(({ url }, slot) => targetOf(url, { id: `r${slot}`, slot }))
   const gateway = await startTestGateway(
-    snapshotOf([routeOf(targets, { policy: policyOf({ attempts: 3 }) })]),
+    snapshotOf([routeOf(targets, { policy: retrying({ attempts: 3 }) })]),
   )
   closeLater(gateway.handle)
   expect((await post(gateway.url, chatBody())).status).toBe(500)
@@ -171,7 +167,7 @@ test('a storm of failures is not doubled: retries stay within the budget', async
   const engines: Engine[] = []
   for (const _ of [0, 1]) engines.push(closeLater(await startEngine(() => json(429))))
   const targets = engines.map(({ url }, slot) => targetOf(url, { id: `r${slot}`, slot }))
-  const route = routeOf(targets, { policy: policyOf({ on: ['busy'], budget: 0.1 }) })
+  const route = routeOf(targets, { policy: retrying({ on: ['busy'], budget: 0.1 }) })
   const gateway = await startTestGateway(snapshotOf([route]), 2)
   closeLater(gateway.handle)
   const startedAtMs = performance.now()
@@ -195,7 +191,7 @@ describe('a fallback', () => {
       model: name,
       deployment: name,
       servedModel: name,
-      policy: policyOf({ attempts: 0 }),
+      policy: retrying({ attempts: 0 }),
       firstTokenTimeoutMs: 300,
       ...more,
     })

@@ -2,18 +2,14 @@
 import { hash } from 'node:crypto'
 import { afterAll, describe, expect, test } from 'vitest'
 import { patternOf } from '../../src/core/pattern.ts'
-import type {
-  GatewayRoute,
-  GatewaySnapshot,
-  RouteMatch,
-  RoutePolicy,
-} from '../../src/core/snapshot.ts'
+import type { GatewayRoute, GatewaySnapshot, RouteMatch } from '../../src/core/snapshot.ts'
 import { completion, type Engine, JSON_TYPE, startEngine } from '../support/engine.ts'
 import {
   chatBody,
   closeAll,
   closeLater,
   KEY,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -186,16 +182,7 @@ describe('replicas', () => {
   const balanced = async (balance: 'session' | 'prefix' | 'round-robin') => {
     const engine = await engineOf()
     const targets = [0, 1, 2].map((slot) => targetOf(engine.url, { id: `qwq-${slot}`, slot }))
-    const policy: RoutePolicy = {
-      balance,
-      slowStart: 0,
-      retry: { attempts: 2, on: [], budget: 0.1 },
-      queue: { ceiling: 'none', depth: 10, wait: 1000 },
-      continueStreams: true,
-      firstTokenTargetMs: null,
-      perTokenTargetMs: null,
-      parameters: null,
-    }
+    const policy = policyOf({ balance, queue: { ceiling: 'none', depth: 10, wait: 1000 } })
     return worldOf([routeOf(targets, { policy })], KEYS)
   }
 

@@ -8,7 +8,7 @@ import { Occupancy } from '../../src/gateway/occupancy.ts'
 import { QueueSlots } from '../../src/gateway/queue-slots.ts'
 import { Table } from '../../src/gateway/table.ts'
 import { type Place, Waiting } from '../../src/gateway/waiting.ts'
-import { routeOf, snapshotOf, targetOf } from '../support/gateway.ts'
+import { policyOf, routeOf, snapshotOf, targetOf } from '../support/gateway.ts'
 
 const PLACES = 32
 const ROUNDS = 3000
@@ -27,12 +27,10 @@ const consumer = ({ name, weight }: Caller): GatewayConsumer => ({
 const served = async (callers: readonly Caller[]): Promise<readonly number[]> => {
   let nowMs = 1_000_000
   const target = targetOf('http://127.0.0.1:1', { maxRunning: PLACES })
-  const policy = {
-    ...{ balance: 'power-of-two' as const, slowStart: 0, continueStreams: false },
-    ...{ firstTokenTargetMs: null, perTokenTargetMs: null, parameters: null },
-    retry: { attempts: 0, on: [], budget: 0 },
-    queue: { ceiling: 'auto' as const, depth: 1000, wait: 10_000_000 },
-  }
+  const policy = policyOf({
+    queue: { ceiling: 'auto', depth: 1000, wait: 10_000_000 },
+    continueStreams: false,
+  })
   const route = routeOf([target], { policy })
   const table = new Table(snapshotOf([route], { consumers: callers.map(consumer) }))
   const clocks = { now: () => nowMs, wall: () => nowMs }

@@ -7,6 +7,7 @@ import {
   chatBody,
   closeAll,
   closeLater,
+  policyOf,
   post,
   routeOf,
   snapshotOf,
@@ -22,17 +23,13 @@ const WORDS = ['one', ' two', ' three', ' four', ' five']
 const TEXT = WORDS.join('')
 const STREAM = chatBody({ stream: true, stream_options: { include_usage: true } })
 
-const policyOf = (more: Partial<RoutePolicy> = {}): RoutePolicy => ({
-  balance: 'round-robin',
-  slowStart: 0,
-  retry: { attempts: 2, on: ['unreachable', 'error'], budget: 1 },
-  queue: { ceiling: 'auto', depth: 10, wait: 20_000 },
-  continueStreams: true,
-  firstTokenTargetMs: null,
-  perTokenTargetMs: null,
-  parameters: null,
-  ...more,
-})
+const inTurns = (more: Partial<RoutePolicy> = {}): RoutePolicy =>
+  policyOf({
+    balance: 'round-robin',
+    retry: { attempts: 2, on: ['unreachable', 'error'], budget: 1 },
+    queue: { ceiling: 'auto', depth: 10, wait: 20_000 },
+    ...more,
+  })
 
 const gateOf = () => {
   let open = (): void => {}
@@ -84,7 +81,7 @@ const twoReplicas = async (policy: RoutePolicy) => {
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 test('broken streams wait for places, before newcomers, and are whole in the end', async () => {
-  const policy = policyOf()
+  const policy = inTurns()
   const { url, handle, finished, death, rest, dying, living, targets } = await twoReplicas(policy)
   const answers = Array.from({ length: 2 * PLACES }, async () =>
     heard(await (await post(url, STREAM)).text()),
@@ -119,7 +116,7 @@ test('broken streams wait for places, before newcomers, and are whole in the end
 })
 
 test('no place in time: the error event, with what happened in the decision', async () => {
-  const policy = policyOf({ queue: { ceiling: 'auto', depth: 10, wait: 300 } })
+  const policy = inTurns({ queue: { ceiling: 'auto', depth: 10, wait: 300 } })
   const { url, handle, finished, death, rest, dying, living } = await twoReplicas(policy)
   const answers = Array.from({ length: 2 * PLACES }, async () =>
     heard(await (await post(url, STREAM)).text()),
@@ -159,7 +156,7 @@ const failing = async (routesFor: (urls: readonly string[]) => readonly GatewayR
 }
 
 test('a retry from the beginning waits for a place, too', async () => {
-  const policy = policyOf()
+  const policy = inTurns()
   const world = await failing((urls) => [
     routeOf(
       urls.map((url, slot) => targetOf(url, { id: `qwq-32b-${slot}`, slot, maxRunning: 1 })),
@@ -182,7 +179,7 @@ test('a retry from the beginning waits for a place, too', async () => {
 
 test('a fallback that is full makes wait, and one that stays full is not asked', async () => {
   for (const wait of [20_000, 300]) {
-    const policy = policyOf({ queue: { ceiling: 'auto', depth: 10, wait } })
+    const policy = inTurns({ queue: { ceiling: 'auto', depth: 10, wait } })
     const other = (url: string, slot: number, more: Partial<GatewayRoute> = {}): GatewayRoute =>
       routeOf([targetOf(url, { id: `other-${slot}`, slot, maxRunning: 1 })], {
         ...{ model: 'other', deployment: 'other', servedModel: 'other', policy },
@@ -191,7 +188,7 @@ test('a fallback that is full makes wait, and one that stays full is not asked',
     const world = await failing(([main = '', spare = '']) => [
       other(spare, 1),
       routeOf([targetOf(main, { maxRunning: 1 })], {
-        policy: policyOf({ retry: { attempts: 0, on: [], budget: 0 } }),
+        policy: inTurns({ retry: { attempts: 0, on: [], budget: 0 } }),
         fallback: { on: ['error'], routes: [other(spare, 1)] },
       }),
     ])
@@ -220,7 +217,7 @@ test('a fallback that is full makes wait, and one that stays full is not asked',
 
 test('a fallback that stays full is not charged for what it never got', async () => {
   const limits = limitsOf({ model: 'o', limits: [{ per: 'consumer', tokensPerDay: 50_000 }] })
-  const policy = policyOf({ queue: { ceiling: 'auto', depth: 10, wait: 300 } })
+  const policy = inTurns({ queue: { ceiling: 'auto', depth: 10, wait: 300 } })
   const { url, finished, rest, second } = await failing(([main = '', spare = '']) => {
     const other = routeOf([targetOf(spare, { id: 'other-0', slot: 1, maxRunning: 1 })], {
       ...{ model: 'other', deployment: 'other', servedModel: 'other', policy, limits },

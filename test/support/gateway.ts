@@ -4,6 +4,7 @@ import type {
   FinishedRequest,
   GatewayRoute,
   GatewaySnapshot,
+  RoutePolicy,
   Target,
 } from '../../src/core/snapshot.ts'
 import { type GatewayHandle, type GatewayStart, startGateway } from '../../src/gateway/threads.ts'
@@ -33,6 +34,19 @@ export const routeOf = (targets: readonly Target[], more: Partial<GatewayRoute> 
   stallTimeoutMs: 60_000,
   targets,
   why: '',
+  ...more,
+})
+
+/** A route's policy, as plain as it may be. */
+export const policyOf = (more: Partial<RoutePolicy> = {}): RoutePolicy => ({
+  balance: 'power-of-two',
+  slowStart: 0,
+  retry: { attempts: 0, on: [], budget: 0 },
+  queue: { ceiling: 'auto', depth: 1000, wait: 60_000 },
+  continueStreams: true,
+  firstTokenTargetMs: null,
+  perTokenTargetMs: null,
+  parameters: null,
   ...more,
 })
 
