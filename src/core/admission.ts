@@ -87,7 +87,8 @@ export const roomFor = (signals: Signals, ask: RoomAsk): Room => {
   if (sent.held <= 1 && sent.foreign === 0) return GO
   const places = placesOf(ceiling, signals.maxRunning ?? null)
   const kept = keptFrom(places, ask)
-  if (sent.held + sent.foreign > places - kept.places) return { go: false, reason: 'running' }
+  const given = Math.min(places - kept.places, signals.maxRunning ?? Number.POSITIVE_INFINITY)
+  if (sent.held + sent.foreign > given) return { go: false, reason: 'running' }
   const { requestsWaiting: waiting, kvCacheUsageRatio: ratio } = signals
   if (waiting === null || ratio === null) return GO
   if (waiting > WAITING_MAX) return { go: false, reason: 'waiting' }
@@ -101,6 +102,7 @@ export const roomFor = (signals: Signals, ask: RoomAsk): Room => {
   return used > open ? { go: false, reason: 'kv cache' } : GO
 }
 
+/** `places`: negative where it may have more than there are. */
 type Kept = { readonly places: number; readonly prompts: number; readonly cacheRatio: number }
 
 const NOTHING_KEPT: Kept = { places: 0, prompts: 0, cacheRatio: 0 }
@@ -108,15 +110,21 @@ const NOTHING_KEPT: Kept = { places: 0, prompts: 0, cacheRatio: 0 }
 /**
  * What is kept for others than who asks. One who was alone of late is one of two: a few places are
  * kept for whoever may come, but neither cache nor a prompt's turn, which the engine would miss.
+ *
+ * Who has less than his part may go as far above the number of requests as is kept below it: that
+ * number falls while answers run, and the kept places would be the first to be gone.
  */
 const keptFrom = (places: number, { sent, share }: RoomAsk): Kept => {
-  // Of what runs, not of the places: where the cache is the bound, those are never reached.
-  if (isModest(share, Math.min(places, sent.held + sent.foreign))) return NOTHING_KEPT
   const few = Math.floor(places * RESERVED_RATIO)
-  if (!share.others) return { ...NOTHING_KEPT, places: few }
   const least = Math.min(RESERVED_MIN, Math.floor(places * RESERVED_RATIO_MAX))
+  const some = share.others ? Math.max(least, few) : few
+  // Of what runs, not of the places: where the cache is the bound, those are never reached.
+  if (isModest(share, Math.min(places, sent.held + sent.foreign))) {
+    return { ...NOTHING_KEPT, places: share.others ? -some : 0 }
+  }
+  if (!share.others) return { ...NOTHING_KEPT, places: some }
   const turn = share.rivals && sent.unstartedTokens > SHORT_PROMPT_TOKENS
-  return { places: Math.max(least, few), prompts: turn ? 1 : 0, cacheRatio: RESERVED_RATIO }
+  return { places: some, prompts: turn ? 1 : 0, cacheRatio: RESERVED_RATIO }
 }
 
 const kvShare = ({ unseenTokens, growthTokens }: Sent, capacity: number): number =>

@@ -27,8 +27,8 @@ export type PaceLesson = {
   readonly ceiling: number
 }
 
-/** Steps of a second: ten of them count, in which prompts that are read come and go. */
-const FORGET = 0.9
+/** Steps of a second: twenty of them count, in which prompts that are read come and go. */
+const FORGET = 0.95
 /** Fewer tokens than these say nothing. */
 const TOKENS_MIN = 20
 /**

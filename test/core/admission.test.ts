@@ -101,6 +101,18 @@ describe('room', () => {
     expect(room(nearlyFull, { held: 60, unseenTokens: 1500 }, large).go).toBe(true)
   })
 
+  test('beside others, who has little may go above the places, as far as is kept below them', () => {
+    const small = (held: number, maxRunning = 256) =>
+      among(2, { maxRunning }, { sent: { held }, runs: 3 }).go
+    expect([small(65), small(67), small(68)]).toEqual([true, true, false])
+    // Never above what the engine runs at once: there he would wait in it.
+    expect([small(60, 60), small(61, 60)]).toEqual([true, false])
+    const newcomers = { sent: { held: 70 }, runs: 0 }
+    expect(among(20, {}, newcomers).go).toBe(false)
+    // Who was alone of late has nobody to be kept from.
+    expect(among(1, {}, { sent: { held: 65 }, runs: 3 }).go).toBe(false)
+  })
+
   test('among equals nobody holds more than his share for long, and few places are two kept ones', () => {
     const few = { maxRunning: 24 }
     expect(among(8, few, { sent: { held: 23 }, runs: 2 }).go).toBe(true)
