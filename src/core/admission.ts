@@ -23,6 +23,11 @@ const RESERVED_RATIO = 0.05
 const RESERVED_MIN = 2
 /** However few places there are, most of them are for everybody. */
 const RESERVED_RATIO_MAX = 0.125
+/**
+ * Of places, how far above them those may go who are within their part of them. They all together
+ * would have just the places: what is above is what others hold beyond their part, until it ends.
+ */
+const ABOVE_RATIO = 0.5
 /** Prompts so short make nobody wait for their turn. */
 const SHORT_PROMPT_TOKENS = 256
 
@@ -82,13 +87,14 @@ export type RoomAsk = {
  * number of requests decides, and it is bounded.
  */
 export const roomFor = (signals: Signals, ask: RoomAsk): Room => {
-  const { sent, ceiling, whole } = ask
+  const { sent, ceiling, share, whole } = ask
   // Alone on the machine: whatever does not fit now never will.
   if (sent.held <= 1 && sent.foreign === 0) return GO
   const places = placesOf(ceiling, signals.maxRunning ?? null)
   const kept = keptFrom(places, ask)
-  const given = Math.min(places - kept.places, signals.maxRunning ?? Number.POSITIVE_INFINITY)
-  if (sent.held + sent.foreign > given) return { go: false, reason: 'running' }
+  const { maxRunning } = signals
+  const most = Math.min(places + aboveOf(places, share), maxRunning ?? Number.POSITIVE_INFINITY)
+  if (sent.held + sent.foreign > most - kept.places) return { go: false, reason: 'running' }
   const { requestsWaiting: waiting, kvCacheUsageRatio: ratio } = signals
   if (waiting === null || ratio === null) return GO
   if (waiting > WAITING_MAX) return { go: false, reason: 'waiting' }
@@ -102,7 +108,6 @@ export const roomFor = (signals: Signals, ask: RoomAsk): Room => {
   return used > open ? { go: false, reason: 'kv cache' } : GO
 }
 
-/** `places`: negative where it may have more than there are. */
 type Kept = { readonly places: number; readonly prompts: number; readonly cacheRatio: number }
 
 const NOTHING_KEPT: Kept = { places: 0, prompts: 0, cacheRatio: 0 }
@@ -110,22 +115,23 @@ const NOTHING_KEPT: Kept = { places: 0, prompts: 0, cacheRatio: 0 }
 /**
  * What is kept for others than who asks. One who was alone of late is one of two: a few places are
  * kept for whoever may come, but neither cache nor a prompt's turn, which the engine would miss.
- *
- * Who has less than his part may go as far above the number of requests as is kept below it: that
- * number falls while answers run, and the kept places would be the first to be gone.
  */
 const keptFrom = (places: number, { sent, share }: RoomAsk): Kept => {
-  const few = Math.floor(places * RESERVED_RATIO)
-  const least = Math.min(RESERVED_MIN, Math.floor(places * RESERVED_RATIO_MAX))
-  const some = share.others ? Math.max(least, few) : few
   // Of what runs, not of the places: where the cache is the bound, those are never reached.
-  if (isModest(share, Math.min(places, sent.held + sent.foreign))) {
-    return { ...NOTHING_KEPT, places: share.others ? -some : 0 }
-  }
-  if (!share.others) return { ...NOTHING_KEPT, places: some }
+  if (isModest(share, Math.min(places, sent.held + sent.foreign))) return NOTHING_KEPT
+  const few = Math.floor(places * RESERVED_RATIO)
+  if (!share.others) return { ...NOTHING_KEPT, places: few }
+  const least = Math.min(RESERVED_MIN, Math.floor(places * RESERVED_RATIO_MAX))
   const turn = share.rivals && sent.unstartedTokens > SHORT_PROMPT_TOKENS
-  return { places: some, prompts: turn ? 1 : 0, cacheRatio: RESERVED_RATIO }
+  return { places: Math.max(least, few), prompts: turn ? 1 : 0, cacheRatio: RESERVED_RATIO }
 }
+
+/**
+ * The number of requests falls while answers run, and bursts are larger than what is kept: whoever
+ * has his part yet to get need not wait for an answer of somebody who has more than his.
+ */
+const aboveOf = (places: number, share: Share): number =>
+  share.others && isModest(share, places, 1) ? Math.floor(places * ABOVE_RATIO) : 0
 
 const kvShare = ({ unseenTokens, growthTokens }: Sent, capacity: number): number =>
   (unseenTokens + growthTokens) / Math.max(1, capacity)

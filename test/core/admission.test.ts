@@ -101,14 +101,18 @@ describe('room', () => {
     expect(room(nearlyFull, { held: 60, unseenTokens: 1500 }, large).go).toBe(true)
   })
 
-  test('beside others, who has little may go above the places, as far as is kept below them', () => {
-    const small = (held: number, maxRunning = 256) =>
-      among(2, { maxRunning }, { sent: { held }, runs: 3 }).go
-    expect([small(65), small(67), small(68)]).toEqual([true, true, false])
+  test('beside others, who is within his part may go above the places, up to half as many', () => {
+    const beside = (held: number, runs: number, maxRunning = 256) =>
+      among(2, { maxRunning }, { sent: { held }, runs }).go
+    expect([beside(65, 3), beside(96, 3), beside(97, 3)]).toEqual([true, true, false])
+    // His part of 64 is 32, this one among them.
+    expect([beside(65, 31), beside(65, 32)]).toEqual([true, false])
     // Never above what the engine runs at once: there he would wait in it.
-    expect([small(60, 60), small(61, 60)]).toEqual([true, false])
-    const newcomers = { sent: { held: 70 }, runs: 0 }
-    expect(among(20, {}, newcomers).go).toBe(false)
+    expect([beside(60, 3, 60), beside(61, 3, 60)]).toEqual([true, false])
+    // Of more than places, each one's part is less than one request: nobody goes above.
+    const runs = 0
+    expect(among(64, {}, { sent: { held: 70 }, runs }).go).toBe(true)
+    expect(among(65, {}, { sent: { held: 70 }, runs }).go).toBe(false)
     // Who was alone of late has nobody to be kept from.
     expect(among(1, {}, { sent: { held: 65 }, runs: 3 }).go).toBe(false)
   })
