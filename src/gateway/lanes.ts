@@ -109,6 +109,10 @@ export class Lanes<Item extends Queued> {
         weight,
         nowMs: this.#now(),
       })
+    // A newcomer is one of several from his first request on, not a second later.
+    if (this.#slots.isNew(account, lane.index, this.#now())) {
+      this.#countedAtMs = Number.NEGATIVE_INFINITY
+    }
     hold(1)
     return {
       weight,

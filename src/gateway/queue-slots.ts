@@ -172,6 +172,12 @@ export class QueueSlots {
     return crowds
   }
 
+  /** Will `crowds` count a consumer that it did not? Never one of those who share an account. */
+  isNew({ index }: Pick<Account, 'index'>, lane: number, nowMs: number): boolean {
+    if (index >= ACCOUNTS) return false
+    return Atomics.load(this.#laneOf, index) !== lane + 1 || this.#idle(index, nowMs)
+  }
+
   /** How many requests this consumer has here, over all threads; and how many of them run. */
   held(account: Pick<Account, 'index'>): number {
     return this.#sum(this.#holds, account)

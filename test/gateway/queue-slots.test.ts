@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { Lanes } from '../../src/gateway/lanes.ts'
 import { QueueSlots } from '../../src/gateway/queue-slots.ts'
 
 const THREADS = 2
@@ -42,4 +43,25 @@ test('who was served of late: over threads, by deployment, while anything is hel
   other.clear(1)
   expect(crowds(4001 + MINUTE_MS)).toEqual([nobody, [1, 1, 1]])
   expect([slots.held(accountOf('chat')), slots.runs(accountOf('chat'))]).toEqual([0, 0])
+})
+
+test('a newcomer is one of several from his first request on', () => {
+  let nowMs = 1000
+  const lanes = new Lanes(0, new QueueSlots(THREADS), () => nowMs)
+  const lane = lanes.of('deepseek-r1')
+  const enter = (consumer: string) => {
+    const owner = { account: lanes.account('deepseek-r1', consumer), weight: 1 }
+    const payer = lanes.payer(lane, owner, () => undefined)
+    return { share: lanes.shareOf(lane, owner), leave: () => payer.freed(true) }
+  }
+  expect(enter('batch').share.others).toBe(false)
+  nowMs += 10
+  const chat = enter('chat')
+  expect(chat.share).toEqual({ runs: 0, part: 0.5, others: true, rivals: true })
+  chat.leave()
+  // He is forgotten a minute later, and then as new as before.
+  nowMs += MINUTE_MS + 1
+  expect(enter('batch').share.others).toBe(false)
+  nowMs += 10
+  expect(enter('chat').share.others).toBe(true)
 })
