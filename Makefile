@@ -48,7 +48,7 @@ bench: $(READY) ## Measure the gateway against a baseline in the same run
 	@$(NODE) test/bench/gateway.ts $(ARGS)
 
 .PHONY: bench-policy
-bench-policy: $(READY) ## Limits, overload, fairness, callers who leave, on rehearsed engines; 40 minutes
+bench-policy: $(READY) ## Limits, overload, fairness, callers who leave, on rehearsed engines; 90 minutes
 	@$(NODE) test/bench/policy.ts $(ARGS)
 
 .PHONY: bench-simulator

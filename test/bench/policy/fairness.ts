@@ -33,6 +33,8 @@ export type FairnessAsk = {
   /** What the large one sends, and for how long; simulated. */
   readonly ratePerSecond: number
   readonly seconds: number
+  /** Of the small one's requests; the large one's is the next. */
+  readonly seed: number
 }
 
 /** The small one alone and beside the large one, each on a fleet that has cached none of it. */
@@ -50,7 +52,7 @@ export const besides = (gatewayYaml: string, ask: FairnessAsk): Promise<Omit<Fai
     const keys = await keysOf(fleet)
     const [small, large] = await Promise.all([
       load(fleet, keys.small, smallOf(ask)),
-      load(fleet, keys.large, { ...ask, seed: 12 }),
+      load(fleet, keys.large, { ...ask, seed: ask.seed + 1 }),
     ])
     const tokens = await tokensOf(fleet)
     return {
@@ -61,10 +63,9 @@ export const besides = (gatewayYaml: string, ask: FairnessAsk): Promise<Omit<Fai
 
 type Keys = { readonly small: string; readonly large: string }
 
-const smallOf = ({ ratePerSecond, seconds }: FairnessAsk): Sent => ({
-  ratePerSecond: ratePerSecond / LARGE,
-  seconds,
-  seed: 11,
+const smallOf = (ask: FairnessAsk): FairnessAsk => ({
+  ...ask,
+  ratePerSecond: ask.ratePerSecond / LARGE,
 })
 
 const withFleet = async <Result>(
@@ -84,9 +85,11 @@ const keysOf = async (fleet: BenchFleet): Promise<Keys> => ({
   large: await fleet.newKey('large'),
 })
 
-type Sent = FairnessAsk & { readonly seed: number }
-
-const load = ({ baseUrl }: BenchFleet, key: string, sent: Sent): Promise<readonly Finished[]> =>
+const load = (
+  { baseUrl }: BenchFleet,
+  key: string,
+  sent: FairnessAsk,
+): Promise<readonly Finished[]> =>
   openLoad({
     baseUrl,
     keys: [key],
