@@ -78,6 +78,8 @@ export type RoomAsk = {
   readonly sent: Sent
   readonly ceiling: Ceiling
   readonly share: Share
+  /** No replica has room below its ceiling: who is within his part may go beyond it. */
+  readonly beyond: boolean
   /** Its answer comes in one piece: when the engine begins with it cannot be seen. */
   readonly whole: boolean
 }
@@ -87,13 +89,13 @@ export type RoomAsk = {
  * number of requests decides, and it is bounded.
  */
 export const roomFor = (signals: Signals, ask: RoomAsk): Room => {
-  const { sent, ceiling, share, whole } = ask
+  const { sent, ceiling, whole } = ask
   // Alone on the machine: whatever does not fit now never will.
   if (sent.held <= 1 && sent.foreign === 0) return GO
   const places = placesOf(ceiling, signals.maxRunning ?? null)
   const kept = keptFrom(places, ask)
   const { maxRunning } = signals
-  const most = Math.min(places + aboveOf(places, share), maxRunning ?? Number.POSITIVE_INFINITY)
+  const most = Math.min(places + aboveOf(places, ask), maxRunning ?? Number.POSITIVE_INFINITY)
   if (sent.held + sent.foreign > most - kept.places) return { go: false, reason: 'running' }
   const { requestsWaiting: waiting, kvCacheUsageRatio: ratio } = signals
   if (waiting === null || ratio === null) return GO
@@ -130,8 +132,8 @@ const keptFrom = (places: number, { sent, share }: RoomAsk): Kept => {
  * The number of requests falls while answers run, and bursts are larger than what is kept: whoever
  * has his part yet to get need not wait for an answer of somebody who has more than his.
  */
-const aboveOf = (places: number, share: Share): number =>
-  share.others && isModest(share, places, 1) ? Math.floor(places * ABOVE_RATIO) : 0
+const aboveOf = (places: number, { share, beyond }: RoomAsk): number =>
+  beyond && share.others && isModest(share, places, 1) ? Math.floor(places * ABOVE_RATIO) : 0
 
 const kvShare = ({ unseenTokens, growthTokens }: Sent, capacity: number): number =>
   (unseenTokens + growthTokens) / Math.max(1, capacity)

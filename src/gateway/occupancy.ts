@@ -1,5 +1,5 @@
 /** One thread's requests on the replicas: who is let in, and what is learned from how they fare. */
-import { growthOf, roomFor, type Share } from '../core/admission.ts'
+import { growthOf, type RoomAsk, roomFor } from '../core/admission.ts'
 import { type Due, type Lesson, nextCeiling } from '../core/ceiling.ts'
 import type { Target } from '../core/snapshot.ts'
 import type { AdmissionSlots, Cell } from './admission-slots.ts'
@@ -45,7 +45,7 @@ export class Occupancy {
   /** Takes room on a replica; null: it has none. `force`: counted, but not asked. */
   take(
     target: Target,
-    ask: LeaseAsk & { readonly force: boolean; readonly share: Share },
+    ask: LeaseAsk & { readonly force: boolean } & Pick<RoomAsk, 'share' | 'beyond'>,
   ): Lease | null {
     const lease = new Lease(this, ask)
     // Counted first and judged afterwards: two at once may both be refused, never both let in.
@@ -57,6 +57,7 @@ export class Occupancy {
       sent,
       ceiling: this.slots.ceiling(slot),
       share: ask.share,
+      beyond: ask.beyond,
       whole: !ask.streams,
     })
     if (room.go) return lease

@@ -53,6 +53,13 @@ export type Place = {
   readonly queueMs: number | null
 }
 
+type How = {
+  readonly enteredAtMs: number | null
+  readonly squeezed: boolean
+  /** Who has less than his part may go beyond the ceiling. */
+  readonly beyond: boolean
+}
+
 type Asking = { readonly ask: EnterAsk; readonly account: Account; readonly payer: Payer }
 
 type Item = Asking & {
@@ -279,14 +286,20 @@ export class Waiting {
     if (next !== null && next !== this.#thread) this.#slots.ring(next)
   }
 
-  /** Room on the best replica that has some. */
+  /** Room on the best replica that has some; beyond a ceiling only where none has. */
   #place(lane: Waits, asking: Asking, enteredAtMs: number | null, squeezed = false): Place | null {
+    const place = this.#placeOn(lane, asking, { enteredAtMs, squeezed, beyond: false })
+    if (place !== null || !this.#hasLess(lane, asking, 1)) return place
+    return this.#placeOn(lane, asking, { enteredAtMs, squeezed, beyond: true })
+  }
+
+  #placeOn(lane: Waits, asking: Asking, { enteredAtMs, squeezed, beyond }: How): Place | null {
     const { ask, payer, account } = asking
     const { route, weight, streams, sequences } = ask
     const force = squeezed || queueOf(route).ceiling === 'none'
     const full = new Set<string>()
     const share = this.#share(lane, asking)
-    const asked = { weight, payer, streams, sequences, force, share }
+    const asked = { weight, payer, streams, sequences, force, share, beyond }
     for (;;) {
       const target = ask.pick(full)
       if (target === null || full.has(target.id)) return null

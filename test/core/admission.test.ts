@@ -34,14 +34,14 @@ const room = (signals: Partial<Signals>, sent: Partial<Sent> = {}, holds = 100, 
 const among = (
   consumers: number,
   signals: Partial<Signals>,
-  ask: { sent: Partial<Sent>; runs: number; whole?: boolean },
+  ask: { sent: Partial<Sent>; runs: number; whole?: boolean; beyond?: boolean },
 ) => {
-  const { sent, runs, whole = false } = ask
+  const { sent, runs, whole = false, beyond = true } = ask
   const others = consumers > 1
   const share = { runs, part: 1 / Math.max(2, consumers), others, rivals: others }
   return roomFor(
     { ...IDLE, ...signals },
-    { sent: { ...ALONE, ...sent }, share, whole, ceiling: CEILING },
+    { sent: { ...ALONE, ...sent }, share, whole, beyond, ceiling: CEILING },
   )
 }
 
@@ -113,6 +113,8 @@ describe('room', () => {
     const runs = 0
     expect(among(64, {}, { sent: { held: 70 }, runs }).go).toBe(true)
     expect(among(65, {}, { sent: { held: 70 }, runs }).go).toBe(false)
+    // Not while another replica has room.
+    expect(among(2, {}, { sent: { held: 65 }, runs: 3, beyond: false }).go).toBe(false)
     // Who was alone of late has nobody to be kept from.
     expect(among(1, {}, { sent: { held: 65 }, runs: 3 }).go).toBe(false)
   })
