@@ -14,7 +14,7 @@ import type { Lease, Payer, Weight } from './lease.ts'
 import type { Occupancy } from './occupancy.ts'
 import type { Account, QueueSlots } from './queue-slots.ts'
 import { goDuration } from './rate-limited.ts'
-import { Saturated } from './saturated.ts'
+import { comeBackMs, Saturated } from './saturated.ts'
 import type { Table } from './table.ts'
 
 /** What a snapshot without a policy means (core/gateway-manifest.ts's defaults). */
@@ -22,12 +22,6 @@ const QUEUE: RoutePolicy['queue'] = { ceiling: 'auto', depth: 1000, wait: 60_000
 const ORDINARY = { weight: 1, priority: 'normal', maxPriority: 'normal' } as const
 /** A thread that nobody wakes looks by itself (threads.ts's tick does the same). */
 const BELL_MS = 250
-/** When it is not known how fast the queue moves, and the bounds of what is told. */
-const COME_BACK_MS = 5_000
-const COME_BACK_MS_MIN = 1_000
-const COME_BACK_MS_MAX = 60_000
-/** Of the wait that is told, at random more: not all are to come back at once. */
-const COME_BACK_SPREAD = 0.25
 
 export type EnterAsk = {
   readonly route: GatewayRoute
@@ -381,9 +375,7 @@ export class Waiting {
   #saturated({ index }: Waits, why: string, spill?: Saturated['spill']): Saturated {
     const { tokens } = this.#slots.waiting(index)
     const drainTokensPerSecond = this.#slots.drainTokensPerSecond(index)
-    const waitMs = predictWaitMs({ queuedTokens: tokens, drainTokensPerSecond }) ?? COME_BACK_MS
-    const spread = waitMs * (1 + COME_BACK_SPREAD * Math.random())
-    const told = Math.round(Math.min(COME_BACK_MS_MAX, Math.max(COME_BACK_MS_MIN, spread)))
+    const told = comeBackMs(predictWaitMs({ queuedTokens: tokens, drainTokensPerSecond }))
     return new Saturated(`${why}; try again in ${goDuration(told)}`, told, spill)
   }
 }
