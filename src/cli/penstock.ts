@@ -97,7 +97,6 @@ const assemble = async (
 ): Promise<Penstock> => {
   const { rehearsalSpeed } = settings
   const fleet = new Fleet()
-  const made = firstKeys(settings, store)
   const wanted = new Wanted({ fleet, clock, profiles, runtimes, rehearse, rehearsalSpeed })
   const nodes = new Nodes({ fleet, clock, driverFor: driverFactory(settings), log: log.info })
   closers.push(() => nodes.close())
@@ -137,6 +136,8 @@ const assemble = async (
     log: log.pino,
   })
   closers.push(() => console.close())
+  // Shown only once, by a start that came this far: one whose port is taken has made none.
+  const made = firstKeys(settings, store)
   nodes.start()
   closers.push(
     watchPhases({ fleet, clock, driverOf, runtimes, log: log.info }),
