@@ -154,10 +154,7 @@ const assemble = async (
     consoleUrl: `http://${shownHost(settings.consoleHost)}:${console.port}/`,
     made,
     remaining: () => fleet.replicas.size,
-    release: () => {
-      const { desired, files } = wanted
-      wanted.use(files, { ...desired, deployments: [] })
-    },
+    release: () => wantNothing(wanted),
     drain: (deadlineMs) => gateway.drain(deadlineMs),
     close,
   }
@@ -259,6 +256,11 @@ const resume = async ({ fleet, wanted, store, rehearse, log, nodes }: Core): Pro
   fleet.generation = saved.generation
   wanted.use(saved.files, checked.desired)
   return true
+}
+
+const wantNothing = (wanted: Wanted): void => {
+  const { desired, files } = wanted
+  wanted.use(files, { ...desired, deployments: [] })
 }
 
 const firstKeys = (settings: Settings, store: Store): Penstock['made'] => {
